@@ -1,0 +1,166 @@
+"""aggregate: slice by slice evidence -> one finding for the study.
+
+    leave out slices with little head | ask the neighbour | pool cells | mean of the strongest slices | probability | call
+
+A tumour goes on in the neighbouring slice, a false cell does not: a cell counts fully only where a neighbour has evidence around it.
+The numbers are the manifest's StudyRule. They are not calibrated on whole studies; card and report say so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from models.manifest import Manifest, StudyRule
+from pipeline.records import Affine, Finding, Pixels, Point, Prediction
+
+_RAYS = 48  # corners of a region
+
+
+class Evidence(NamedTuple):
+    """What the network said about the slices of a study, before it is weighed."""
+
+    logits: Pixels  # (slice, label)
+    maps: Pixels | None  # (slice, label, row, column)
+    head_area: Pixels  # (slice,)
+    between: float | None  # mm
+
+
+class Weighed(NamedTuple):
+    """The study's answer and what it stands on."""
+
+    scores: Pixels  # (slice, label), supported by neighbours; the absent label is 0; -inf where little head is
+    supported: Pixels | None  # (slice, label, row, column)
+    probabilities: NDArray[np.float64]  # (label,)
+    label: int
+    call: str
+
+
+def aggregate(prediction: Prediction, manifest: Manifest) -> Finding:
+    """One finding for the slices of `prediction`."""
+    found = Evidence(prediction.logits, prediction.evidence, prediction.head_area, prediction.between)
+    weighed = weigh(found, manifest)
+    names, absent = manifest.label_names, manifest.absent
+    label = names.index(absent) if weighed.call == "absent" else weighed.label
+    keys = key_rows(weighed, names.index(absent), manifest.rule) if weighed.call != "absent" else []
+    return Finding(
+        label=names[label],
+        call=weighed.call,  # type: ignore[arg-type]
+        probability=float(weighed.probabilities[label]),
+        probabilities={name: float(p) for name, p in zip(names, weighed.probabilities, strict=True)},
+        key_sources=tuple(prediction.sources[row] for row in keys),
+        region=_region(weighed, keys[0], label, prediction.to_source, manifest.recipe.size) if keys and names[label] != absent else (),
+    )
+
+
+def deciding_rows(found: Evidence, manifest: Manifest) -> list[int]:
+    """The slices that decide: those of the label that is called, or for absent and unsure those with most evidence of any tumour."""
+    return key_rows(weigh(found, manifest), manifest.label_names.index(manifest.absent), manifest.rule)
+
+
+def weigh(found: Evidence, manifest: Manifest) -> Weighed:
+    """The study rule."""
+    rule, absent = manifest.rule, manifest.label_names.index(manifest.absent)
+    step = _neighbour_step(found.between, rule, len(found.logits))
+    supported = None if found.maps is None else _supported(found.maps - found.maps[:, absent, None], step)
+    if supported is None:
+        relative = (found.logits - found.logits[:, absent, None])[..., None, None]
+        scores = _supported(relative, step)[..., 0, 0]
+    else:
+        scores = _strongest_mean(supported.reshape(*supported.shape[:2], -1), rule.strongest_cells, axis=2)
+    scores = np.where(found.head_area[:, None] < rule.smallest_head * found.head_area.max(), -np.inf, scores)
+    asked = scores[np.isfinite(scores).all(1)]
+    probabilities = _softmax(_strongest_mean(asked, rule.strongest, axis=0) / rule.temperature)
+    label = int(probabilities.argmax())
+    return Weighed(scores, supported, probabilities, label, _call(1.0 - probabilities[absent], label == absent, rule))
+
+
+def _call(tumour: float, absent_is_likeliest: bool, rule: StudyRule) -> str:
+    if tumour >= rule.present and not absent_is_likeliest:
+        return "present"
+    return "absent" if tumour < rule.absent and absent_is_likeliest else "unsure"
+
+
+def _neighbour_step(between: float | None, rule: StudyRule, slices: int) -> int:
+    """How many slices away the neighbour is: thin slices next to each other share their false cells too."""
+    step = round(rule.neighbour_mm / between) if between else 1
+    return min(max(step, 1), max(slices - 1, 1))
+
+
+def _supported(maps: Pixels, step: int) -> Pixels:
+    """Each cell lowered to the mean with the better neighbour's evidence around it, where that is lower. (slice, label, row, column)."""
+    if len(maps) == 1:
+        return maps
+    around = _widened(maps)
+    nothing = np.full_like(maps[:step], -np.inf)
+    neighbour = np.maximum(np.concatenate([nothing, around[:-step]]), np.concatenate([around[step:], nothing]))
+    return np.asarray(np.where(np.isfinite(neighbour), np.minimum(maps, (maps + neighbour) / 2), maps), dtype=np.float32)
+
+
+def _widened(maps: Pixels) -> Pixels:
+    """The largest value of each cell and its eight neighbours in the plane."""
+    padded = np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    return np.asarray(sliding_window_view(padded, (3, 3), axis=(2, 3)).max((-2, -1)), dtype=np.float32)
+
+
+def _strongest_mean(values: Pixels, count: int, axis: int) -> Pixels:
+    """Mean of the `count` largest values along `axis`."""
+    count = min(count, values.shape[axis])
+    return np.asarray(np.sort(values, axis=axis).take(range(-count, 0), axis=axis).mean(axis), dtype=np.float32)
+
+
+def _softmax(scores: Pixels) -> NDArray[np.float64]:
+    exponents = np.exp(scores.astype(np.float64) - scores.max())
+    return np.asarray(exponents / exponents.sum())
+
+
+def key_rows(weighed: Weighed, absent: int, rule: StudyRule) -> list[int]:
+    """Slices with most evidence, best first: of the called tumour where one is present, else of any tumour."""
+    present = weighed.call == "present"
+    scores = weighed.scores[:, weighed.label] if present else np.delete(weighed.scores, absent, axis=1).max(1)
+    best, *others = (int(row) for row in np.argsort(-scores, kind="stable")[: rule.strongest])
+    return [best, *(row for row in others if scores[row] > (0 if present else -np.inf))]
+
+
+def _region(weighed: Weighed, row: int, label: int, to_source: Affine, size: int) -> tuple[Point, ...]:
+    """Where the network sees the label on one slice: a closed polygon around its strongest cell, in source pixels.
+
+    From the strongest cell, rays go out to where the evidence falls below "no tumour"; so the polygon never crosses itself.
+    """
+    if weighed.supported is None:
+        return ()
+    cells = weighed.supported[row, label]
+    peak = np.unravel_index(int(cells.argmax()), cells.shape)
+    if cells[peak] <= 0:
+        return ()
+    cell = size / cells.shape[0]  # network pixels
+    corners = [
+        to_source((peak[1] + 0.5 + reach * dx) * cell, (peak[0] + 0.5 + reach * dy) * cell)
+        for dx, dy in ((np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, _RAYS, endpoint=False))
+        for reach in [_reach(cells, (float(peak[0]), float(peak[1])), dy, dx)]
+    ]
+    points = tuple((round(float(x), 2), round(float(y), 2)) for x, y in corners)
+    return (*points, points[0])
+
+
+def _reach(cells: Pixels, start: tuple[float, float], dy: float, dx: float) -> float:
+    """How many cells a ray runs before the evidence, linear between cell centres, is gone; half a cell at least."""
+    along = np.arange(0.0, max(cells.shape), 0.1)
+    y, x = start[0] + along * dy, start[1] + along * dx
+    gone = np.flatnonzero(_between_cells(cells, y, x) <= 0)
+    return max(float(along[gone[0]]) if gone.size else float(along[-1]), 0.5)
+
+
+def _between_cells(cells: Pixels, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bilinear between centres of cells; half a cell beyond the last centre there is nothing."""
+    rows, columns = cells.shape
+    outside = (y < -0.5) | (y > rows - 0.5) | (x < -0.5) | (x > columns - 0.5)
+    y, x = np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)
+    top, left = np.minimum(y.astype(int), rows - 2), np.minimum(x.astype(int), columns - 2)
+    v, u = y - top, x - left
+    upper = cells[top, left] * (1 - u) + cells[top, left + 1] * u
+    lower = cells[top + 1, left] * (1 - u) + cells[top + 1, left + 1] * u
+    return np.where(outside, -1.0, upper * (1 - v) + lower * v)

@@ -1,0 +1,118 @@
+"""prepare: Slices -> Batch, by the recipe of the manifest. Training feeds its pictures and volumes through here too.
+
+    canonical turn | normalise volume-wise | square, resample | mean, deviation, channels
+
+Two matrix products resample a whole volume at once; the kernel is a triangle as wide as the coarser of the two grids,
+so shrinking does not alias and growing interpolates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.manifest import Recipe
+from pipeline.records import Affine, Batch, Pixels, Slices
+
+# Where rows and columns of a displayed picture should run, by the axis of the slice normal (DICOM patient axes are L, P, S):
+# axial and coronal pictures show patient left on the right, sagittal ones the face on the left; heads and noses are up.
+_DISPLAY = {
+    0: (np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])),  # sagittal: columns to P, rows to I
+    1: (np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, -1.0])),  # coronal: columns to L, rows to I
+    2: (np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])),  # axial: columns to L, rows to P
+}
+
+
+class Turn(NamedTuple):
+    """Transpose first, then mirror."""
+
+    transpose: bool
+    flip_rows: bool
+    flip_columns: bool
+
+
+def prepare(slices: Slices, recipe: Recipe) -> Batch:
+    """`slices` as the tensor (slice, 3, size, size) that the recipe asks for."""
+    turn = canonical_turn(slices.orientation) if recipe.canonical else Turn(False, False, False)
+    pixels = normalise(_turned(slices.pixels, turn), recipe)
+    spacing = slices.spacing[::-1] if turn.transpose else slices.spacing
+    grey = resample(pixels, spacing, recipe.size)  # (slice, size, size), 0..1
+    tensor = np.repeat(((grey - recipe.mean) / recipe.std)[:, None], recipe.channels, axis=1)
+    return Batch(
+        sources=slices.sources,
+        tensor=np.ascontiguousarray(tensor, dtype=np.float32),
+        head_area=(grey > recipe.foreground).mean((1, 2), dtype=np.float32),
+        to_source=to_source(slices.pixels.shape[1:], slices.spacing, turn, recipe.size),
+        between=slices.between,
+        recipe_id=recipe.id,
+    )
+
+
+def canonical_turn(orientation: tuple[float, ...] | None) -> Turn:
+    """The turn that brings a slice nearest to radiological display; none where the object does not say how it lies."""
+    if orientation is None:
+        return Turn(False, False, False)
+    along_row, along_column = np.array(orientation[:3]), np.array(orientation[3:])  # direction of growing column, growing row
+    right, down = _DISPLAY[int(np.abs(np.cross(along_row, along_column)).argmax())]
+    transpose = bool(abs(along_row @ right) < abs(along_column @ right))
+    if transpose:
+        along_row, along_column = along_column, along_row
+    return Turn(transpose, flip_rows=bool(along_column @ down < 0), flip_columns=bool(along_row @ right < 0))
+
+
+def _turned(pixels: Pixels, turn: Turn) -> Pixels:
+    if turn.transpose:
+        pixels = pixels.transpose(0, 2, 1)
+    return pixels[:, :: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
+
+
+def normalise(pixels: Pixels, recipe: Recipe) -> Pixels:
+    """Intensities to 0..1 for the volume as a whole: a percentile of its foreground becomes 1.
+
+    The threshold of the foreground hangs on the 99.9th percentile, not on the maximum, so that one spike changes nothing.
+    """
+    top = float(np.percentile(pixels, 99.9))
+    foreground = pixels[pixels > recipe.foreground * top]
+    scale = float(np.percentile(foreground, recipe.percentile)) if foreground.size and top > 0 else 1.0
+    return np.asarray(np.clip(pixels / scale, 0.0, 1.0), dtype=np.float32)
+
+
+def resample(pixels: Pixels, spacing: tuple[float, float], size: int) -> Pixels:
+    """(slice, row, column) with `spacing` in mm -> (slice, size, size): padded to a square in mm with background, then resampled."""
+    rows, columns = pixels.shape[1:]
+    side = max(rows * spacing[0], columns * spacing[1])
+    down = _weights(rows, spacing[0], side, size)  # (size, row)
+    across = _weights(columns, spacing[1], side, size)  # (size, column)
+    return np.asarray(np.matmul(np.matmul(down, pixels), across.T), dtype=np.float32)
+
+
+def _weights(length: int, step: float, side: float, size: int) -> Pixels:
+    """(size, length): how much of each source sample a target sample takes; what lies outside the source counts as background."""
+    out_step = side / size
+    support = max(step, out_step)
+    margin = int(np.ceil(support / step)) + int(np.ceil((side / step - length) / 2)) + 1
+    sources = (np.arange(-margin, length + margin) + 0.5 - length / 2) * step
+    targets = (np.arange(size) + 0.5 - size / 2) * out_step
+    kernel = np.clip(1.0 - np.abs(targets[:, None] - sources) / support, 0.0, None)
+    kernel /= kernel.sum(1, keepdims=True)
+    return kernel[:, margin : margin + length].astype(np.float32)
+
+
+def to_source(shape: tuple[int, ...], spacing: tuple[float, float], turn: Turn, size: int) -> Affine:
+    """From network pixels back to pixels of the source image, undoing square, scale and turn."""
+    rows, columns = shape
+    side = max(rows * spacing[0], columns * spacing[1])
+    turned = ((columns, spacing[1]), (rows, spacing[0]))
+    (width, dx), (height, dy) = turned[::-1] if turn.transpose else turned
+    x = _axis(width, dx, side, size, turn.flip_columns)  # along the turned picture's columns
+    y = _axis(height, dy, side, size, turn.flip_rows)
+    if turn.transpose:  # the turned picture's x is the source's row
+        return Affine(0.0, y[0], y[1], x[0], 0.0, x[1], columns, rows)
+    return Affine(x[0], 0.0, x[1], 0.0, y[0], y[1], columns, rows)
+
+
+def _axis(length: int, step: float, side: float, size: int, flip: bool) -> tuple[float, float]:
+    """Scale and offset of one axis, network pixels to source pixels."""
+    scale, offset = side / size / step, (length - side / step) / 2
+    return (-scale, length - offset) if flip else (scale, offset)

@@ -1,0 +1,225 @@
+"""The vocabulary: every value that moves through the house, frozen, in the order the data meets them.
+
+    Instance > Series > Study > Slices > Batch > Prediction > Finding > Report
+
+Row *i* of Batch and Prediction is source *i*, so where an answer came from never gets lost.
+No pydicom Dataset, pynetdicom Event or ONNX session ever sits in a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+State = Literal["analysed", "declined"]
+Call = Literal["present", "absent", "unsure"]
+Variant = Literal["fp32", "int8"]
+Agreement = Literal["agree", "differ", "not compared"]
+Point = tuple[float, float]
+"""(column, row) in pixels of the source image; (0, 0) is the outer corner of the first pixel (PS3.3 C.18.6.1)."""
+
+
+class Source(NamedTuple):
+    """Where one slice comes from: an instance, and the frame (counted from 1) when the instance holds several."""
+
+    sop_instance_uid: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """The few attributes that decisions need, named by their keywords (PS3.6); None or empty where the object does not say.
+
+    They may hold free text of the study, so they never reach a log, a reason or a page.
+    """
+
+    modality: str = ""
+    body_part_examined: str = ""
+    study_description: str = ""
+    series_description: str = ""
+    protocol_name: str = ""
+    sequence_name: str = ""
+    image_type: tuple[str, ...] = ()
+    scanning_sequence: tuple[str, ...] = ()
+    acquisition_contrast: str = ""  # Enhanced MR: T1, T2, FLUID_ATTENUATED, DIFFUSION ... (PS3.3 C.8.13.3.1)
+    echo_time: float | None = None  # ms
+    repetition_time: float | None = None  # ms
+    inversion_time: float | None = None  # ms
+    contrast_bolus_agent: str = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    number_of_frames: int = 1
+    samples_per_pixel: int | None = None
+    photometric_interpretation: str = ""
+    image_position_patient: tuple[float, float, float] | None = None  # mm
+    image_orientation_patient: tuple[float, float, float, float, float, float] | None = None
+    pixel_spacing: tuple[float, float] | None = None  # mm between rows, mm between columns
+    has_pixels: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One SOP Instance as it lies in the spool."""
+
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    path: Path
+    size: int  # bytes
+    sha256: str
+    received_at: float  # Unix seconds
+    headers: Headers = field(default_factory=Headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    uid: str
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    uid: str
+    series: tuple[Series, ...]
+    calling_ae: str = ""
+    called_ae: str = ""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        return tuple(instance for series in self.series for instance in series.instances)
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over the sorted (SOP Instance UID, sha256) pairs: the identity of this set of instances."""
+        pairs = sorted((i.sop_instance_uid, i.sha256) for i in self.instances)
+        return hashlib.sha256("\n".join(f"{uid} {sha}" for uid, sha in pairs).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A series that was not chosen. The reason names a rule, never free text of the study."""
+
+    series_uid: str
+    series_number: int | None
+    modality: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `choose` decided: the series to read, or None and the reason; and why each other series was passed over."""
+
+    series: Series | None
+    reason: str
+    passed_over: tuple[PassedOver, ...] = ()
+    expected: bool = False  # a head MR: a radiologist waits for an answer, so "not analysed, because" is sent
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """One series, decoded and ordered along its normal."""
+
+    sources: tuple[Source, ...]
+    pixels: Pixels  # (slice, row, column), modality units
+    spacing: tuple[float, float] = (1.0, 1.0)  # mm between rows, mm between columns
+    between: float | None = None  # mm between slice centres
+    orientation: tuple[float, float, float, float, float, float] | None = None  # direction cosines of rows, of columns (PS3.3 C.7.6.2.1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """From network pixels to source pixels, both (column, row) with 0 at the outer corner of the first pixel.
+
+    What lies in the padding comes back as the nearest point of the source image.
+    """
+
+    xx: float
+    xy: float
+    x0: float
+    yx: float
+    yy: float
+    y0: float
+    columns: float = math.inf
+    rows: float = math.inf
+
+    def __call__(self, x: float, y: float) -> Point:
+        column, row = self.xx * x + self.xy * y + self.x0, self.yx * x + self.yy * y + self.y0
+        return min(max(column, 0.0), self.columns), min(max(row, 0.0), self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the network eats."""
+
+    sources: tuple[Source, ...]
+    tensor: Pixels  # (slice, 3, 224, 224), C-contiguous
+    head_area: Pixels  # (slice,), share of the square that is not background
+    to_source: Affine
+    between: float | None  # mm
+    recipe_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the network said, row by row."""
+
+    sources: tuple[Source, ...]
+    logits: Pixels  # (slice, label)
+    evidence: Pixels | None  # (slice, label, row, column)
+    head_area: Pixels  # (slice,)
+    to_source: Affine
+    between: float | None  # mm
+    variant: Variant  # the one whose logits these are
+    agreement: Agreement
+    compared: int = 0  # slices that both variants read
+    differing: int = 0  # of these, slices whose label differed
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One answer for one study. Not calibrated on whole studies: the card says so, and so does the report."""
+
+    label: str
+    call: Call
+    probability: float
+    probabilities: Mapping[str, float]
+    key_sources: tuple[Source, ...]  # best first
+    region: tuple[Point, ...] = ()  # closed polygon on the first key source; empty without evidence maps
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One SR, made once, kept, and sent as often as it takes."""
+
+    kind: Literal["summary", "measurements"]
+    sop_instance_uid: str
+    sop_class_uid: str
+    data: bytes = field(repr=False)  # encoded Part 10 file
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer for one study: what `analyze --json`, the ledger and the PACS get to know."""
+
+    study_uid: str
+    state: State
+    reason: str | None
+    model: str  # name and version
+    choice: Choice
+    finding: Finding | None = None
+    variant: Variant | None = None
+    agreement: Agreement = "not compared"
+    documents: tuple[Document, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,142 @@
+"""aggregate: a tumour goes on in the next slice, a false cell does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.manifest import Label, Manifest
+from pipeline.aggregate import Evidence, aggregate, deciding_rows
+from pipeline.records import Affine, Prediction, Source
+
+NAMES = ("glioma", "meningioma", "pituitary", "notumor")
+MANIFEST = Manifest(name="m", version="1", labels=[Label(name=n, value="1", scheme="SCT", meaning=n) for n in NAMES])
+STRONG = 6.0
+
+
+def prediction(maps: np.ndarray, head_area: list[float] | None = None, between: float | None = 5.0, with_maps: bool = True) -> Prediction:
+    """What a network with these maps (slice, label, 14, 14) says."""
+    logits = np.sort(maps.reshape(*maps.shape[:2], -1), axis=2)[..., -6:].mean(2).astype(np.float32)
+    return Prediction(
+        sources=tuple(Source(f"1.{k}") for k in range(len(maps))),
+        logits=logits,
+        evidence=maps.astype(np.float32) if with_maps else None,
+        head_area=np.array(head_area or [0.5] * len(maps), np.float32),
+        to_source=Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 224, 224),
+        between=between,
+        variant="fp32",
+        agreement="not compared",
+    )
+
+
+def healthy(slices: int = 20) -> np.ndarray:
+    maps = np.full((slices, 4, 14, 14), -5.0)
+    maps[:, 3] = 0.0
+    return maps
+
+
+def tumour(maps: np.ndarray, label: int, rows: range, at: tuple[int, int] = (5, 8), strength: float = STRONG) -> np.ndarray:
+    """`maps` with 3 x 3 strong cells of `label` on `rows`."""
+    for row in rows:
+        maps[row, label, at[0] - 1 : at[0] + 2, at[1] - 1 : at[1] + 2] = strength
+        maps[row, label, at[0], at[1]] += 0.1  # so that the strongest cell is the middle one
+    return maps
+
+
+@pytest.mark.parametrize("with_maps", [True, False])
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_tumour(label: int, with_maps: bool) -> None:
+    """A tumour on four neighbouring slices is present, and its slices are the key slices."""
+    finding = aggregate(prediction(tumour(healthy(), label, range(8, 12)), with_maps=with_maps), MANIFEST)
+
+    assert (finding.call, finding.label) == ("present", NAMES[label])
+    assert finding.probability > 0.9
+    assert {int(s.sop_instance_uid[2:]) for s in finding.key_sources} <= set(range(8, 12))
+
+
+def test_healthy() -> None:
+    """A head without evidence is absent, with the label that means none, and without key slices."""
+    finding = aggregate(prediction(healthy()), MANIFEST)
+
+    assert (finding.call, finding.label, finding.key_sources, finding.region) == ("absent", "notumor", (), ())
+
+
+def test_probabilities() -> None:
+    """The probabilities are one for every label and sum to one."""
+    finding = aggregate(prediction(tumour(healthy(), 1, range(3, 5), strength=1.0)), MANIFEST)
+
+    assert tuple(finding.probabilities) == NAMES
+    assert sum(finding.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_false_cells() -> None:
+    """The same strong cells that make a tumour on neighbouring slices make none where every slice has them elsewhere."""
+    maps = healthy()
+    for k, row in enumerate((3, 8, 13)):
+        tumour(maps, 0, range(row, row + 1), at=(3 + 3 * k, 3 + 3 * k))
+
+    assert aggregate(prediction(maps), MANIFEST).call != "present"
+    assert aggregate(prediction(tumour(healthy(), 0, range(3, 6))), MANIFEST).call == "present"
+
+
+def test_thin_slices() -> None:
+    """On slices of 1 mm a neighbour is 5 mm away: a false spot 3 mm thick finds no support."""
+    maps = tumour(healthy(60), 0, range(30, 33))
+
+    assert aggregate(prediction(maps, between=1.0), MANIFEST).call != "present"
+    assert aggregate(prediction(tumour(healthy(60), 0, range(25, 45)), between=1.0), MANIFEST).call == "present"
+
+
+def test_vertex() -> None:
+    """Slices with little head are not asked."""
+    maps = tumour(healthy(), 1, range(17, 20))
+
+    assert aggregate(prediction(maps, head_area=[0.5] * 17 + [0.1] * 3), MANIFEST).call == "absent"
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3])
+def test_few_slices(slices: int) -> None:
+    """One slice is a study, and so are two."""
+    finding = aggregate(prediction(tumour(healthy(slices), 2, range(slices)), between=None), MANIFEST)
+
+    assert (finding.call, finding.label, len(finding.key_sources)) == ("present", "pituitary", slices)
+
+
+def test_unsure() -> None:
+    """Evidence in the middle is unsure, and the slices with most of it are named."""
+    finding = aggregate(prediction(tumour(healthy(), 0, range(8, 12), strength=0.0)), MANIFEST)
+
+    assert finding.call == "unsure"
+    assert {int(s.sop_instance_uid[2:]) for s in finding.key_sources} <= set(range(8, 12))
+
+
+def test_region() -> None:
+    """The region is closed, lies around the cells with evidence, and stays inside the source image."""
+    finding = aggregate(prediction(tumour(healthy(), 0, range(8, 12), at=(5, 8))), MANIFEST)
+
+    x, y = np.array(finding.region).T
+    assert finding.region[0] == finding.region[-1]
+    assert (x.mean(), y.mean()) == pytest.approx((8.5 * 16, 5.5 * 16), abs=6)
+    assert 20 < np.ptp(x) < 80
+    corner = aggregate(prediction(tumour(healthy(), 0, range(8, 12), at=(1, 12))), MANIFEST)
+    assert np.array(corner.region).min() >= 0
+    assert np.array(corner.region).max() <= 224
+
+
+def test_raw_maps() -> None:
+    """Only the difference to the label "none" counts: adding the same to every label changes nothing."""
+    maps = tumour(healthy(), 0, range(8, 12))
+
+    assert aggregate(prediction(maps + 3.0), MANIFEST) == aggregate(prediction(maps), MANIFEST)
+
+
+def test_deciding_rows() -> None:
+    """What decides is what the finding stands on; for an absent tumour the slices with most evidence of any."""
+    present = prediction(tumour(healthy(), 1, range(8, 12)))
+    absent = prediction(tumour(healthy(), 1, range(5, 6), strength=-3.0))
+
+    def rows(p: Prediction) -> list[int]:
+        return deciding_rows(Evidence(p.logits, p.evidence, p.head_area, p.between), MANIFEST)
+
+    assert [Source(f"1.{row}") for row in rows(present)] == list(aggregate(present, MANIFEST).key_sources)
+    assert rows(absent)[0] == 5
