@@ -1,0 +1,249 @@
+"""The envelope of a Structured Report: everything around its content tree, and the encoding.
+
+Patient, study and request attributes are the source's, byte for byte, under its own character set; so what we write ourselves
+is plain ASCII, which every one of the defined terms holds (PS3.3 C.12.1.1.2). Nothing here asks a clock or a random number: the
+same result gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from importlib import metadata
+from io import BytesIO
+from typing import Any, Literal
+
+from pydicom import Dataset, FileMetaDataset, dcmwrite
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
+
+from models.manifest import Manifest
+from pipeline.records import Document, Instance, Study, Variant
+
+Kind = Literal["summary", "measurements"]
+_SOP_CLASSES = {"summary": EnhancedSRStorage, "measurements": ComprehensiveSRStorage}
+_SERIES_NUMBERS = {"summary": 9001, "measurements": 9002}  # one each: OHIF shows only the latest SR of a series; behind a scanner's numbers
+_NAMESPACE = uuid.UUID("5b0b3a5e-6a0c-4a58-9d0e-2f3d6c1f7a41")  # of all UIDs that we derive
+_IMPLEMENTATION = f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}"
+_SCHEME = "99VITALCHECK"
+
+# PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3, C.7.2.3: what one patient and one study have in all their objects. The first rows are type 2.
+_TYPE_2 = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+)
+_COPIED = (
+    *_TYPE_2,
+    *("TimezoneOffsetFromUTC", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence"),
+    *("OtherPatientNames", "PatientBirthTime", "PatientBirthName", "PatientMotherBirthName", "QualityControlSubject", "EthnicGroup"),
+    *("PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
+    *("BreedRegistrationSequence", "ResponsiblePerson", "ResponsiblePersonRole", "ResponsibleOrganization"),
+    *("StudyDescription", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "IssuerOfAccessionNumberSequence"),
+    *("ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName", "PhysiciansOfRecordIdentificationSequence"),
+    *("RequestingService", "ProcedureCodeSequence", "ReasonForPerformedProcedureCodeSequence", "ReferencedStudySequence"),
+    *(
+        "AdmittingDiagnosesDescription",
+        "AdmittingDiagnosesCodeSequence",
+        "PatientAge",
+        "PatientSize",
+        "PatientWeight",
+        "PatientBodyMassIndex",
+    ),
+    *("MedicalAlerts", "Allergies", "SmokingStatus", "PregnancyStatus", "LastMenstrualDate", "PatientState", "Occupation"),
+    *("AdditionalPatientHistory", "AdmissionID", "IssuerOfAdmissionIDSequence", "ServiceEpisodeID", "ServiceEpisodeDescription"),
+    *("ReasonForVisit", "ReasonForVisitCodeSequence", "PatientSexNeutered"),
+    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName"),
+    *("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
+)
+_REQUEST = (  # PS3.3 C.17.2 Referenced Request Sequence, all type 2
+    *("AccessionNumber", "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"),
+    *("RequestedProcedureID", "RequestedProcedureDescription"),
+)
+_TYPOGRAPHY = str.maketrans({"–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "×": "x", "…": "..."})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What both documents of one result share."""
+
+    study: Study
+    manifest: Manifest
+    variant: Variant | None  # None: not analysed
+    evidence: tuple[Instance, ...]  # every analysed instance
+    now: datetime
+    source: Any  # pydicom Dataset: the headers of one instance; lives as long as `report.make` runs
+
+    @property
+    def weights(self) -> str:
+        """sha256 of the artifact that answered; empty when none did."""
+        artifact = self.manifest.artifacts.get(self.variant) if self.variant else None
+        return artifact.sha256 if artifact else ""
+
+    @property
+    def model(self) -> str:
+        return f"{self.manifest.name} {self.manifest.version}"
+
+    def uid(self, what: str) -> str:
+        """The same input, model, variant and release give the same UID; anything else another one."""
+        return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, self.variant or "none", software(), what)
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID under 2.25 (PS3.5 B.2) that hangs on `parts` alone."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(parts)).int}"
+
+
+def software() -> str:
+    """Name and version of this program."""
+    try:
+        return f"VitalCheck {metadata.version('vitalcheck')}"
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "VitalCheck (not installed)"
+
+
+def plain(text: str) -> str:
+    """`text` in ASCII, so that it is the same under every character set."""
+    return unicodedata.normalize("NFKD", text.translate(_TYPOGRAPHY)).encode("ascii", "ignore").decode()
+
+
+def seal(kind: Kind, root: Any, origin: Origin) -> Document:
+    """The document around the content tree `root` (a Dataset with the root container's attributes), encoded."""
+    document = Dataset()
+    _copy(origin.source, document)
+    if requests := _requests(origin.source, origin.study.uid):
+        document.ReferencedRequestSequence = requests
+    _identify(document, kind, origin)
+    _describe_equipment(document, origin)
+    if origin.evidence:
+        document.CurrentRequestedProcedureEvidenceSequence = [_evidence(origin)]
+    document.CodingSchemeIdentificationSequence = [
+        _item(CodingSchemeDesignator=_SCHEME, CodingSchemeName="VitalCheck", CodingSchemeResponsibleOrganization="VitalCheck")
+    ]
+    document.update(root)
+    return Document(kind, document.SOPInstanceUID, document.SOPClassUID, _encoded(document))
+
+
+def _copy(source: Any, document: Any) -> None:
+    if source.get("SpecificCharacterSet"):
+        document["SpecificCharacterSet"] = source["SpecificCharacterSet"]
+    for keyword in _COPIED:
+        tag = tag_for_keyword(keyword)
+        if tag in source:
+            document[tag] = _exact(source, tag)
+        elif keyword in _TYPE_2:
+            setattr(document, keyword, None)
+
+
+def _exact(source: Any, tag: int) -> Any:
+    """The element as it came, not decoded and encoded again, so that what the standard forbids survives as well."""
+    raw, vr = source.get_item(tag), dictionary_VR(tag)
+    if not isinstance(raw, RawDataElement) or vr in ("SQ", "US"):
+        return source[tag]
+    value = raw.value or b""
+    return raw._replace(VR=vr, value=value + b" " * (len(value) % 2))
+
+
+def _requests(source: Any, study_uid: str) -> list[Any]:
+    """The requests that the study fulfils: as the source says, or gathered from its Request Attributes Sequence."""
+    if source.get("ReferencedRequestSequence"):
+        return list(source.ReferencedRequestSequence)
+    return [_request(item, source, study_uid) for item in source.get("RequestAttributesSequence") or []]
+
+
+def _request(item: Any, source: Any, study_uid: str) -> Any:
+    request = Dataset()
+    request.StudyInstanceUID = item.get("StudyInstanceUID") or study_uid
+    request.ReferencedStudySequence = list(item.get("ReferencedStudySequence") or source.get("ReferencedStudySequence") or [])
+    request.RequestedProcedureCodeSequence = list(item.get("RequestedProcedureCodeSequence") or [])
+    for keyword in _REQUEST:
+        setattr(request, keyword, item.get(keyword) or source.get(keyword))
+    return request
+
+
+def _identify(document: Any, kind: Kind, origin: Origin) -> None:
+    now = _clock(origin)
+    document.SOPClassUID, document.SOPInstanceUID = _SOP_CLASSES[kind], origin.uid(kind)
+    document.StudyInstanceUID, document.SeriesInstanceUID = origin.study.uid, origin.uid(f"series of {kind}")
+    document.Modality, document.SeriesNumber, document.InstanceNumber = "SR", _SERIES_NUMBERS[kind], 1
+    document.SeriesDescription = f"AI {kind}, not verified"  # viewers cut it off early
+    for what in ("Series", "Content", "InstanceCreation"):
+        setattr(document, f"{what}Date", now.strftime("%Y%m%d"))
+        setattr(document, f"{what}Time", now.strftime("%H%M%S.%f"))
+    document.CompletionFlag, document.VerificationFlag, document.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
+    document.PerformedProcedureCodeSequence = []
+    document.ReferencedPerformedProcedureStepSequence = []
+
+
+def _clock(origin: Origin) -> datetime:
+    """Now, on the clock that the object's other times were read from, where the source says which."""
+    offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(origin.source.get("TimezoneOffsetFromUTC") or "").strip())
+    if offset is None:
+        return origin.now
+    east = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+    return origin.now.astimezone(timezone(-east if offset[1] == "-" else east))
+
+
+def _describe_equipment(document: Any, origin: Origin) -> None:
+    document.Manufacturer = document.ManufacturerModelName = "VitalCheck"
+    document.SoftwareVersions = [software(), plain(f"{origin.model} {origin.variant or ''}".strip())[:64]]
+    author = _item(ObserverType="DEV", StationName=None, DeviceUID=device_uid(), InstitutionName=None, InstitutionCodeSequence=[])
+    author.Manufacturer = author.ManufacturerModelName = "VitalCheck"
+    document.AuthorObserverSequence = [author]
+    ours = _item(Manufacturer="VitalCheck", ManufacturerModelName="VitalCheck", SoftwareVersions=document.SoftwareVersions)
+    ours.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
+    ours.ContributionDateTime = _clock(origin).strftime("%Y%m%d%H%M%S.%f")
+    ours.ContributionDescription = f"AI inference, weights sha256 {origin.weights}" if origin.weights else "Not analysed"
+    document.ContributingEquipmentSequence = [ours]
+
+
+def device_uid() -> str:
+    """Of this release: VitalCheck is software, its copies give the same answers."""
+    return derived_uid("device", software())
+
+
+def private(value: str, meaning: str) -> Any:
+    """A concept that no public scheme has."""
+    return Code(value, _SCHEME, meaning)
+
+
+def code(concept: Any) -> Any:
+    """A coded concept as an item of a code sequence (PS3.3 8.8)."""
+    return _item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme_designator, CodeMeaning=concept.meaning)
+
+
+def _evidence(origin: Origin) -> Any:
+    series: dict[str, list[Any]] = {}
+    for instance in sorted(origin.evidence, key=lambda i: (i.series_uid, i.sop_instance_uid)):
+        item = _item(ReferencedSOPClassUID=instance.sop_class_uid, ReferencedSOPInstanceUID=instance.sop_instance_uid)
+        series.setdefault(instance.series_uid, []).append(item)
+    listed = [_item(SeriesInstanceUID=uid, ReferencedSOPSequence=items) for uid, items in series.items()]
+    return _item(StudyInstanceUID=origin.study.uid, ReferencedSeriesSequence=listed)
+
+
+def _item(**attributes: Any) -> Any:
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _encoded(document: Any) -> bytes:
+    """Part 10, Explicit VR Little Endian."""
+    document.file_meta = FileMetaDataset()
+    document.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    document.file_meta.ImplementationClassUID = _IMPLEMENTATION
+    document.file_meta.ImplementationVersionName = "VITALCHECK"
+    # What was copied is encoded already, as this says; otherwise pydicom would decode it and encode it again.
+    terms = document.get("SpecificCharacterSet")
+    document.set_original_encoding(False, True, convert_encodings(terms) if terms else default_encoding)
+    buffer = BytesIO()
+    dcmwrite(buffer, document, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()

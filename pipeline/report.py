@@ -1,0 +1,196 @@
+"""report: a Finding -> two Structured Reports, one for people and one for machines.
+
+    Summary        Enhanced SR, whole sentences; its title is not "Imaging Measurement Report", so viewers open it as text
+    Measurements   Comprehensive SR, TID 1500 (PS3.16): coded finding, probabilities, key images, region
+
+Where nothing was analysed there is a Summary alone, and it says why. Datasets are born and die in this file and in `envelope`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from highdicom import sr
+from pydicom import dcmread
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from models.manifest import Manifest
+from pipeline import wording
+from pipeline.envelope import Origin, derived_uid, device_uid, plain, private, seal, software
+from pipeline.records import Choice, Document, Finding, Instance, Prediction, Source, Study
+
+# Titles and headings: DICOM's own concepts where it has them (CID 7001, CID 7002), but no title that could pass for a physician's report.
+_TITLE = private("SUMMARY", "AI Result, Not Verified")
+_SECTIONS = (  # field of wording.Sections, heading, concept of each sentence below it
+    ("findings", codes.LN.Findings, codes.DCM.Finding),
+    ("conclusion", codes.LN.Conclusions, codes.DCM.Conclusion),
+    ("method", private("METHOD", "Method"), codes.DCM.ProcedureDescription),
+    ("limitations", private("LIMITATIONS", "Limitations"), codes.DCM.Comment),
+)
+_PRESENCE = {"present": codes.SCT.Present, "absent": codes.SCT.Absent, "unsure": codes.SCT.Undetermined}  # CID 240
+_ANY_TUMOUR = codes.SCT.Neoplasm  # what is absent, or neither found nor excluded, when no tumour label leads
+_SOURCE = Code("260753009", "SCT", "Source")
+
+KeyImage = tuple[Instance, Source]
+
+
+def make(
+    study: Study, choice: Choice, finding: Finding | None, prediction: Prediction | None, manifest: Manifest, now: datetime
+) -> tuple[Document, ...]:
+    """(Summary, Measurements); or (Summary,) without a finding, saying "Not analysed, because".
+
+    `now` becomes the documents' date and time, on the clock that the study's own times name where they name one. The same arguments give
+    the same UIDs and the same bytes.
+    """
+    if finding is None or prediction is None:
+        origin = Origin(study, manifest, None, (), now, _headers(_first(study.instances)))
+        return (seal("summary", _summary(wording.not_analysed(study, choice, manifest, software()), ()), origin),)
+    read = {source.sop_instance_uid for source in prediction.sources}
+    evidence = tuple(instance for instance in study.instances if instance.sop_instance_uid in read)
+    origin = Origin(study, manifest, prediction.variant, evidence, now, _headers(_first(evidence)))
+    sections = wording.analysed(study, choice, finding, prediction, manifest, software())
+    images = [(_instance(evidence, source), source) for source in finding.key_sources]
+    return (
+        seal("summary", _summary(sections, images), origin),
+        seal("measurements", _measurements(origin, finding, images), origin),
+    )
+
+
+def _first(instances: Iterable[Instance]) -> Instance:
+    """The one that documents inherit from; the order of arrival does not matter."""
+    return min(instances, key=lambda i: (i.headers.series_number or 0, i.headers.instance_number or 0, i.sop_instance_uid))
+
+
+def _headers(instance: Instance) -> Any:
+    return dcmread(instance.path, stop_before_pixels=True, force=True)
+
+
+def _instance(evidence: Sequence[Instance], source: Source) -> Instance:
+    return next(i for i in evidence if i.sop_instance_uid == source.sop_instance_uid)
+
+
+# The Summary ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _summary(sections: wording.Sections, images: Sequence[KeyImage]) -> Any:
+    """Sections of sentences; the key images hang on the first sentence."""
+    root = sr.ContainerContentItem(_TITLE, is_content_continuous=False)
+    root.ContentSequence = sr.ContentSequence()
+    for field, heading, concept in _SECTIONS:
+        section = sr.ContainerContentItem(heading, is_content_continuous=False, relationship_type="CONTAINS")
+        section.ContentSequence = sr.ContentSequence(
+            sr.TextContentItem(concept, plain(sentence), "CONTAINS") for sentence in getattr(sections, field)
+        )
+        root.ContentSequence.append(section)
+    if images:
+        first = root.ContentSequence[0].ContentSequence[0]
+        first.ContentSequence = sr.ContentSequence(_image(codes.DCM.BestIllustrationOfFinding, "INFERRED FROM", *image) for image in images)
+    return root
+
+
+def _image(concept: Any, relationship: str, instance: Instance, source: Source) -> Any:
+    return sr.ImageContentItem(concept, instance.sop_class_uid, source.sop_instance_uid, _frames(source), relationship_type=relationship)
+
+
+def _frames(source: Source) -> list[int] | None:
+    return None if source.frame is None else [source.frame]
+
+
+# The Measurements ----------------------------------------------------------------------------------------------------------------------
+
+
+def _measurements(origin: Origin, finding: Finding, images: Sequence[KeyImage]) -> Any:
+    """TID 1500, the key images in its Image Library (TID 1600); the other instances stay in the evidence."""
+    drawn = finding.region and images
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=_observer()),
+        procedure_reported=codes.LN.MRIUnspecifiedBodyRegion,
+        imaging_measurements=[_group(origin, finding, images)],
+        # OHIF draws the first kind on the images and stays black where nothing is to be drawn; the second it opens as text (CID 7021).
+        title=codes.DCM.ImagingMeasurementReport if drawn else codes.DCM.OncologyMeasurementReport,
+    )
+    root = report[0]
+    if images:
+        root.ContentSequence.insert(len(root.ContentSequence) - 1, _library(images))
+    return root
+
+
+def _observer() -> Any:
+    """TID 1004."""
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=device_uid(), name="VitalCheck", manufacturer_name="VitalCheck", model_name=software()
+    )
+    return sr.ObserverContext(codes.DCM.Device, device)
+
+
+def _library(images: Sequence[KeyImage]) -> Any:
+    group = sr.ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type="CONTAINS")
+    group.ContentSequence = sr.ContentSequence(_image(_SOURCE, "CONTAINS", *image) for image in images)
+    library = sr.ContainerContentItem(codes.DCM.ImageLibrary, relationship_type="CONTAINS")
+    library.ContentSequence = sr.ContentSequence([group])
+    return library
+
+
+def _group(origin: Origin, finding: Finding, images: Sequence[KeyImage]) -> Any:
+    """One finding: with a region a planar one (TID 1410), else a group that names its source images (TID 1501)."""
+    manifest = origin.manifest
+    said: dict[str, Any] = {
+        # stable over revisions of the result, so that a reader knows it is the same finding
+        "tracking_identifier": sr.TrackingIdentifier(derived_uid(origin.study.uid, manifest.name, "finding"), "VitalCheck finding 1"),
+        "finding_type": _finding_code(finding, manifest),
+        "finding_sites": [sr.FindingSite(codes.SCT.Intracranial)],
+        "algorithm_id": _algorithm(origin),
+        "measurements": [_probability(name, p, manifest) for name, p in finding.probabilities.items()],
+        "qualitative_evaluations": [sr.QualitativeEvaluation(codes.DCM.PresenceOfProperty, _PRESENCE[finding.call])],
+    }
+    if finding.region and images:
+        return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=_region(finding, *images[0]), **said)
+    sources = [sr.SourceImageForMeasurementGroup(i.sop_class_uid, i.sop_instance_uid, _frames(source)) for i, source in images]
+    return sr.MeasurementsAndQualitativeEvaluations(source_images=sources, **said)
+
+
+def _finding_code(finding: Finding, manifest: Manifest) -> Any:
+    """The concept whose presence is stated; "neoplasm: absent" instead of "no tumour: absent"."""
+    if finding.call == "absent" or finding.label == manifest.absent:
+        return _ANY_TUMOUR
+    return _label_code(finding.label, manifest)
+
+
+def _label_code(name: str, manifest: Manifest) -> Any:
+    label = next(label for label in manifest.labels if label.name == name)
+    return Code(label.value, label.scheme, plain(label.meaning))
+
+
+def _algorithm(origin: Origin) -> Any:
+    """TID 4019."""
+    parameters = [f"variant {origin.variant}", f"weights sha256 {origin.weights}", f"recipe {origin.manifest.recipe.id}"]
+    return sr.AlgorithmIdentification(
+        name=plain(origin.manifest.name),
+        version=plain(origin.manifest.version),
+        parameters=[*parameters, f"input set sha256 {origin.study.digest}"],
+        family=codes.DCM.ArtificialIntelligence,
+    )
+
+
+def _probability(name: str, probability: float, manifest: Manifest) -> Any:
+    """TID 300, in percent: a concept of its own, for viewers print nothing but its meaning; the label's code is its modifier."""
+    label = _label_code(name, manifest)
+    concept = private(f"P-{label.value}", f"Probability of {plain(wording.named(name, manifest))}"[:64])
+    measurement = sr.Measurement(name=concept, value=round(100 * float(probability), 4), unit=codes.UCUM.Percent)
+    number = measurement[0]
+    number.ContentSequence = sr.ContentSequence(
+        [*number.get("ContentSequence", ()), sr.CodeContentItem(codes.DCM.Finding, label, "HAS CONCEPT MOD")]
+    )
+    return measurement
+
+
+def _region(finding: Finding, instance: Instance, source: Source) -> Any:
+    """A closed polyline in pixels of the key image, none of it beyond the image's edge."""
+    points = [*finding.region, *(finding.region[:1] if finding.region[0] != finding.region[-1] else ())]
+    edge = (instance.headers.columns or np.inf, instance.headers.rows or np.inf)
+    image = sr.SourceImageForRegion(instance.sop_class_uid, instance.sop_instance_uid, _frames(source))
+    return sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, np.clip(np.array(points, dtype=float), 0.0, edge), image)

@@ -1,0 +1,82 @@
+"""The whole of thought, as one line of shell would say it:
+
+choose | decode | prepare | infer | aggregate | report
+
+Pure: no network, no database, the clock is an argument. A study in, the answer out - "declined, because" is an answer too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from models.registry import Model
+from models.runtime import Outputs
+from pipeline.aggregate import Evidence, aggregate, deciding_rows
+from pipeline.choose import choose
+from pipeline.decode import decode
+from pipeline.infer import infer, is_shadowed
+from pipeline.prepare import prepare
+from pipeline.records import Batch, Choice, Report, Study
+from pipeline.report import make
+
+
+def analyze(study: Study, model: Model, now: datetime) -> Report:
+    """The answer for `study`; `now` becomes the date and time of its documents.
+
+    Raises Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
+    """
+    manifest, timings = model.manifest, Timings()
+    with timings("choose"):
+        choice = choose(study, manifest)
+    if choice.series is None:
+        return _declined(study, model, choice, now)
+    with timings("decode"):
+        slices = decode(choice.series)
+    with timings("prepare"):
+        batch = prepare(slices, manifest.recipe)
+    with timings("infer"):
+        shadowed = is_shadowed(study.uid, model.shadow_rate)
+        prediction = infer(batch, model.selector, shadowed=shadowed, deciding=lambda outputs: _deciding(outputs, batch, model))
+    with timings("aggregate"):
+        finding = aggregate(prediction, manifest)
+    with timings("report"):
+        documents = make(study, choice, finding, prediction, manifest, now)
+    return Report(
+        study_uid=study.uid,
+        state="analysed",
+        reason=None,
+        model=f"{manifest.name} {manifest.version}",
+        choice=choice,
+        finding=finding,
+        variant=prediction.variant,
+        agreement=prediction.agreement,
+        documents=documents,
+        timings_ms=timings.ms,
+    )
+
+
+def _declined(study: Study, model: Model, choice: Choice, now: datetime) -> Report:
+    """A radiologist who waits for a head to be read is told why it was not; nobody waits for a knee."""
+    manifest = model.manifest
+    documents = make(study, choice, None, None, manifest, now) if choice.expected else ()
+    return Report(study.uid, "declined", choice.reason, f"{manifest.name} {manifest.version}", choice, documents=documents)
+
+
+def _deciding(outputs: Outputs, batch: Batch, model: Model) -> list[int]:
+    return deciding_rows(Evidence(outputs.logits, outputs.evidence, batch.head_area, batch.between), model.manifest)
+
+
+class Timings:
+    """How long each stage took, in ms of wall time."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.ms[stage] = round((time.perf_counter() - start) * 1000, 2)

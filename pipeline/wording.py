@@ -1,0 +1,214 @@
+"""Every sentence of the Summary in one place: finding first, certainty in word and number, where, then limits and method.
+
+Viewers print the sentences without their headings' codes, some without headings at all, so each must stand alone.
+No free text of the study enters here: series and images are named by their numbers, reasons by the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.manifest import Manifest
+from pipeline.records import Choice, Finding, Instance, Prediction, Source, Study
+
+UNVERIFIED = "AI result, not verified by a physician. Research use only, not a medical device."
+_UNCALIBRATED = "The probabilities are the model's own; they are not calibrated on whole studies."
+_CERTAINTY = ((0.95, "high"), (0.8, "moderate"), (0.0, "low"))  # words beside the number, never instead of it
+_VARIANTS = {"int8": "int8 (8-bit)", "fp32": "fp32 (full precision)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """The Summary, sentence by sentence."""
+
+    findings: tuple[str, ...]
+    conclusion: tuple[str, ...]
+    method: tuple[str, ...]
+    limitations: tuple[str, ...]
+
+
+def analysed(study: Study, choice: Choice, finding: Finding, prediction: Prediction, manifest: Manifest, software: str) -> Sections:
+    """The sentences for a study that the network has read."""
+    differs = prediction.agreement == "differ"
+    return Sections(
+        findings=tuple(filter(None, (_found(finding, manifest), _seen(study, finding), _outline(finding), _others(finding, manifest)))),
+        conclusion=(_concluded(study, finding, manifest), *((_agreement(prediction),) if differs else ()), UNVERIFIED),
+        method=(
+            _read(study, choice, prediction),
+            *_passed_over(choice),
+            _model(manifest, prediction),
+            *(() if differs else (_agreement(prediction),)),
+            f"Input: {_count(len(study.instances), 'instance')} of the study, sha256 of the set {study.digest}; "
+            f"recipe {manifest.recipe.id}; {software}.",
+        ),
+        limitations=_limitations(manifest),
+    )
+
+
+def not_analysed(study: Study, choice: Choice, manifest: Manifest, software: str) -> Sections:
+    """The sentences for a study that a radiologist expects an answer for and that has none."""
+    return Sections(
+        findings=(f"Not analysed, because {_because(choice)}.",),
+        conclusion=("No answer was computed: nothing was found and nothing was excluded.", UNVERIFIED),
+        method=(
+            f"The model {manifest.name} {manifest.version} reads {manifest.sequence}-weighted {manifest.modality} series "
+            f"of the {manifest.body_part} and nothing else.",
+            *_passed_over(choice),
+            f"Input: {_count(len(study.instances), 'instance')} of the study, sha256 of the set {study.digest}; {software}.",
+        ),
+        limitations=("Another series, or the same one sent again in full, may still be analysed.",),
+    )
+
+
+def percent(probability: float) -> str:
+    """Whole percent; the ends are not rounded to certainty."""
+    if probability >= 0.995:
+        return "over 99%"
+    return "under 1%" if probability < 0.005 else f"{probability:.0%}"
+
+
+def tumour_probability(finding: Finding, manifest: Manifest) -> float:
+    """That of any label but "none of the others"."""
+    return sum(p for label, p in finding.probabilities.items() if label != manifest.absent)
+
+
+def named(label: str, manifest: Manifest) -> str:
+    """A label as words within a sentence."""
+    if label == manifest.absent:
+        return "no tumour"
+    meaning = next((known.meaning for known in manifest.labels if known.name == label), label)
+    return meaning[:1].lower() + meaning[1:]
+
+
+def _found(finding: Finding, manifest: Manifest) -> str:
+    tumour = tumour_probability(finding, manifest)
+    likeliest = f"{named(finding.label, manifest)} ({percent(finding.probability)})"
+    if finding.call == "present":
+        return f"Brain tumour found, certainty {_certainty(tumour)} ({percent(tumour)}): most likely {likeliest}."
+    if finding.call == "absent":
+        return f"No brain tumour found, certainty {_certainty(1 - tumour)} ({percent(1 - tumour)})."
+    guess = "the likeliest single answer is" if finding.label == manifest.absent else "if there is one, it is most likely"
+    return f"Unsure whether there is a brain tumour ({percent(tumour)}); {guess} {likeliest}."
+
+
+def _certainty(probability: float) -> str:
+    return next(word for least, word in _CERTAINTY if probability >= least)
+
+
+def _seen(study: Study, finding: Finding) -> str:
+    """Where to look; for an absent or unsure tumour these are the slices that spoke most for one."""
+    if not finding.key_sources:
+        return ""
+    first, *others = finding.key_sources
+    lead = "Best seen on" if finding.call == "present" else "Most suspicious:"
+    return f"{lead} {_place(study, first)}{_next(study, others)}."
+
+
+def _next(study: Study, others: Sequence[Source]) -> str:
+    """The images after the best one, whose series was named with it."""
+    if not others:
+        return ""
+    frames = [str(source.frame) for source in others if source.frame is not None]
+    numbers = frames or [str(_instance(study, source).headers.instance_number or "without number") for source in others]
+    noun = "frame" if frames else "image"
+    return f"; then {noun}{'' if len(numbers) == 1 else 's'} {_list(numbers)}"
+
+
+def _outline(finding: Finding) -> str:
+    return "The outline drawn there shows where the evidence of the model lies; it is not the border of a tumour." if finding.region else ""
+
+
+def _others(finding: Finding, manifest: Manifest) -> str:
+    others = sorted((item for item in finding.probabilities.items() if item[0] != finding.label), key=lambda item: -item[1])
+    return f"Other possibilities: {', '.join(f'{named(label, manifest)} {percent(p)}' for label, p in others)}."
+
+
+def _concluded(study: Study, finding: Finding, manifest: Manifest) -> str:
+    if finding.call == "absent":
+        return f"The AI saw no sign of {_list([named(label, manifest) for label in _tumours(manifest)], 'or')}."
+    where = f": see {_place(study, finding.key_sources[0])}" if finding.key_sources else ""
+    if finding.call == "present":
+        return f"Suspected {named(finding.label, manifest)}{where}."
+    return f"A brain tumour is neither found nor excluded{where}."
+
+
+def _read(study: Study, choice: Choice, prediction: Prediction) -> str:
+    instance = _instance(study, prediction.sources[0])
+    what = f"{instance.headers.modality}, {_count(len(prediction.sources), 'slice')}"
+    return f"The model read {_series(instance.headers.series_number)} ({what}): {choice.reason.rstrip('.')}."
+
+
+def _passed_over(choice: Choice) -> tuple[str, ...]:
+    """One sentence for each reason, in the order of the series' numbers."""
+    groups: dict[str, list[str]] = {}
+    for passed in sorted(choice.passed_over, key=lambda p: (p.series_number is None, p.series_number or 0, p.series_uid)):
+        number = "one without number" if passed.series_number is None else str(passed.series_number)
+        groups.setdefault(f"({passed.modality or 'no modality'}): {passed.reason}", []).append(number)
+    return tuple(f"Not read: series {_list(numbers)} {reason.rstrip('.')}." for reason, numbers in groups.items())
+
+
+def _model(manifest: Manifest, prediction: Prediction) -> str:
+    artifact = manifest.artifacts.get(prediction.variant)
+    weights = f", weights sha256 {artifact.sha256}" if artifact else ""
+    return f"Model {manifest.name} {manifest.version}, variant {_VARIANTS[prediction.variant]}{weights}."
+
+
+def _agreement(prediction: Prediction) -> str:
+    compared, differing = prediction.compared, prediction.differing
+    if prediction.agreement == "not compared" or not compared:
+        return "The two variants of the model, int8 and fp32, were not compared on this study."
+    if prediction.agreement == "differ":
+        return (
+            f"The two variants of the model disagreed on {differing} of {_count(compared, 'compared slice')}; "
+            "fp32, the full-precision one, is reported."
+        )
+    on = f"{compared - differing} of {_count(compared, 'compared slice')}"
+    return f"The two variants of the model, int8 and fp32, gave the same answer on {on}."
+
+
+def _limitations(manifest: Manifest) -> tuple[str, ...]:
+    known = _list([named(label, manifest) for label in _tumours(manifest)])
+    learned = "; ".join(f"{source.name} ({source.licence})" for source in manifest.learned_from)
+    return (
+        f"The model knows {known} and nothing else: any other disease is neither found nor excluded.",
+        *(() if any("calibrated" in limit for limit in manifest.limits) else (_UNCALIBRATED,)),
+        *manifest.limits,
+        *((f"The model learned from {learned}.",) if learned else ()),
+    )
+
+
+def _because(choice: Choice) -> str:
+    """The reason as the end of a sentence; what it lists of single series has sentences of its own."""
+    reason = choice.reason.rstrip(".")
+    if not reason.startswith("no "):
+        return reason
+    return f"there is {reason.split(': ')[0] if choice.passed_over else reason}"
+
+
+def _tumours(manifest: Manifest) -> list[str]:
+    return [label for label in manifest.label_names if label != manifest.absent]
+
+
+def _instance(study: Study, source: Source) -> Instance:
+    return next(i for i in study.instances if i.sop_instance_uid == source.sop_instance_uid)
+
+
+def _place(study: Study, source: Source) -> str:
+    """As viewers label it: "series 3, image 14", and the frame of a multi-frame object."""
+    headers = _instance(study, source).headers
+    image = "an image without number" if headers.instance_number is None else f"image {headers.instance_number}"
+    return ", ".join((_series(headers.series_number), image, *(() if source.frame is None else (f"frame {source.frame}",))))
+
+
+def _series(number: int | None) -> str:
+    return "a series without number" if number is None else f"series {number}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _list(words: Sequence[str], last: str = "and") -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1] if words else "")))
