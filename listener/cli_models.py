@@ -1,0 +1,165 @@
+"""`vitalcheck models`: what is installed, whether it is what the gate saw, whether this CPU runs it right, and how fast."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from listener import console
+from listener.errors import VitalCheckError
+
+if TYPE_CHECKING:
+    from models.manifest import Manifest
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The installed models: digests, gate, self-test, speed.")
+VARIANTS: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
+NameArgument = Annotated[str, typer.Argument(help="Which model; without it every installed one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line per row on stdout.")]
+
+
+class NoRecord(VitalCheckError):
+    """gate.csv is missing or does not say enough."""
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Lists the installed models: variants, sizes, the gate's verdict."""
+    from models import registry
+
+    rows = [_row(name, registry.read(name, registry.ZOO)) for name in registry.names(registry.ZOO)]
+    if as_json:
+        for row in rows:
+            console.say_json(row)
+        return
+    sized = [{**row, **{v: f"{row[v] / 1e6:.2f} MB" if row[v] else "-" for v in VARIANTS}} for row in rows]
+    console.say_table(("name", "version", "fp32", "int8", "gate"), [list(row.values()) for row in sized])
+
+
+def _row(name: str, manifest: Manifest) -> dict[str, Any]:
+    said = manifest.gate.verdict if manifest.gate else "not judged"
+    sizes = {variant: artifact.bytes for variant, artifact in manifest.artifacts.items()}
+    verdict = "APPROVED, but other bytes" if said == "APPROVED" and not manifest.approved else said
+    return {"name": name, "version": manifest.version, **{v: sizes.get(v) for v in VARIANTS}, "gate": verdict}
+
+
+@app.command()
+def verify(name: NameArgument = "") -> None:
+    """Checks digests and replays golden vectors on this CPU.
+
+    The exit status is 1 when something is wrong. An int8 that misses its golden vectors here is never used here; fp32 answers instead.
+    """
+    from listener import selftest
+    from models import registry
+
+    rows = [row for each in _named(name) for row in selftest.examine(each, registry.ZOO)]
+    console.say_table(("what", "", "detail"), rows)
+    if any(row.verdict == selftest.WRONG for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gate(name: NameArgument, write: Annotated[bool, typer.Option("--write", help="Write the verdict into the manifest.")] = False) -> None:
+    """Judges int8 against fp32 again.
+
+    From the logits of every gate slice, recorded in the model's gate.csv. The exit status is 1 when int8 is REJECTED:
+    when it loses more than 1 % of accuracy or of any label's recall.
+    """
+    from models import manifest as manifests
+    from models import registry
+    from models.gate import judge
+
+    manifest = registry.read(name, registry.ZOO)
+    folder = registry.ZOO / name
+    truth, fp32, int8 = _recorded(folder / "gate.csv", manifest.label_names)
+    digests = tuple(manifests.sha256(folder / manifest.artifacts[variant].file) for variant in VARIANTS)
+    verdict = judge(manifest.label_names, truth, fp32, int8, digests=(digests[0], digests[1]), on=datetime.now(UTC).date())
+    metrics = verdict.metrics
+    kinds = ("accuracy", *(f"{kind}_{label}" for label in manifest.label_names for kind in ("recall", "precision", "f1")))
+    rows = [
+        (key, *(f"{metrics[f'{v}_{key}']:.4f}" for v in VARIANTS), f"{metrics[f'fp32_{key}'] - metrics[f'int8_{key}']:+.4f}")
+        for key in kinds
+    ]
+    console.say_table(("over the gate's slices", "fp32", "int8", "drop"), rows)
+    console.say(f"{int(metrics['slices'])} slices, both say the same on {metrics['agreement']:.2%}")
+    console.say(f"{verdict.verdict}" + (f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""))
+    if write:
+        manifests.write(folder / "manifest.toml", manifest.model_copy(update={"gate": verdict}))
+        console.say(f"written to {folder / 'manifest.toml'}")
+    if verdict.verdict != "APPROVED":
+        raise typer.Exit(1)
+
+
+def _recorded(path: Path, labels: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Truth (slice,) and the logits (slice, label) of fp32 and int8 from gate.csv. Raises NoRecord."""
+    try:
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        truth = np.array([labels.index(row["truth"]) for row in rows], np.int64)
+        fp32, int8 = (np.array([[float(row[f"{v}_{label}"]) for label in labels] for row in rows], np.float32) for v in VARIANTS)
+    except OSError as error:
+        raise NoRecord(f"{path}: {error.strerror}; it comes with the model's release, or train the model again") from error
+    except (KeyError, ValueError) as error:
+        raise NoRecord(f"{path}: not a gate's record ({error}); columns are truth, fp32_<label>, int8_<label>") from error
+    if not rows:
+        raise NoRecord(f"{path}: holds no slices; train the model again")
+    return truth, fp32, int8
+
+
+@app.command()
+def bench(
+    name: NameArgument = "",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 2,
+    batch: Annotated[list[int], typer.Option(min=1, help="Slices at once; may be given several times.")] = [1, 24],  # noqa: B006 - typer reads it
+    rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds; medians are shown.")] = 15,
+    as_json: JsonOption = False,
+) -> None:
+    """Times int8 against fp32 on this CPU.
+
+    Medians of interleaved rounds, for one slice and for a batch.
+    """
+    from models import registry
+    from models.runtime import Session
+
+    rows = []
+    for each in _named(name):
+        manifest, folder = registry.read(each, registry.ZOO), registry.ZOO / each
+        sessions = {v: Session(folder / manifest.artifacts[v].file, threads) for v in VARIANTS if v in manifest.artifacts}
+        size = manifest.recipe.size
+        for slices in batch:
+            image = np.random.default_rng(0).normal(size=(slices, manifest.recipe.channels, size, size)).astype(np.float32)
+            ms = _medians(sessions, image, tqdm(range(rounds), desc=f"{each}, batch {slices}", leave=False))
+            ratio = ms["fp32"] / ms["int8"] if len(ms) == 2 else None
+            rows.append({"name": each, "threads": threads, "batch": slices, **{f"{v}_ms": ms.get(v) for v in VARIANTS}, "ratio": ratio})
+    if as_json:
+        for row in rows:
+            console.say_json(row)
+        return
+    shown = [[f"{value:.2f}" if isinstance(value, float) else value for value in row.values()] for row in rows]
+    console.say_table(("model", "threads", "batch", "fp32 ms", "int8 ms", "fp32/int8"), shown)
+
+
+def _medians(sessions: dict[Literal["fp32", "int8"], Any], image: NDArray[np.float32], rounds: Iterable[int]) -> dict[str, float]:
+    """Milliseconds per run, by variant; the first round warms up and does not count."""
+    taken: dict[str, list[float]] = {variant: [] for variant in sessions}
+    for number in rounds:
+        for variant, session in sessions.items():
+            start = time.perf_counter()
+            session.run(image)
+            if number:
+                taken[variant].append((time.perf_counter() - start) * 1e3)
+    return {variant: float(np.median(ms)) for variant, ms in taken.items()}
+
+
+def _named(name: str) -> list[str]:
+    from models import registry
+
+    return [name] if name else registry.names(registry.ZOO)

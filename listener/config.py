@@ -1,0 +1,299 @@
+"""Configuration: once, typed, frozen; nobody else reads the file or the environment.
+
+    vitalcheck.toml < VITALCHECK_<SECTION>__<KEY>        (the environment wins; lists and tables are given there as JSON)
+
+A key that is not known, a value that cannot be, or a feature that is not built refuses to start with one line
+that says what is wrong, where, and how to mend it. `state.dir` is relative to the folder of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from listener.config_words import PREFIX, SECRET, explained, known, nearest, place
+from listener.errors import ConfigError
+
+DEFAULT_FILE = Path("vitalcheck.toml")
+
+
+def _ae_title(value: str) -> str:
+    """PS3.5 table 6.2-1, AE: up to 16 characters, no backslash, no control character, not only spaces; padding is no part of it."""
+    title = value.strip(" ")
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title):
+        raise ValueError("an AE title is 1 to 16 printable ASCII characters without a backslash")
+    return title
+
+
+def _network(value: str) -> str:
+    try:
+        ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("give an address (10.1.2.3) or a network (10.1.0.0/16), or leave host out to accept any") from None
+    return value
+
+
+def _handle(value: str) -> str:
+    """A name that stands in logs, metrics and job names."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
+        raise ValueError("a name is 1 to 64 letters, digits, dots, hyphens and underscores, and begins with a letter or digit")
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Handle = Annotated[str, AfterValidator(_handle)]
+ListenPort = Annotated[int, Field(ge=0, le=65535)]  # 0: any free one; the log says which
+RemotePort = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Peer(_Section):
+    """Who may call: an AE title, and where it may call from."""
+
+    ae_title: AETitle
+    host: Network | None = None
+    port: RemotePort | None = None  # where storage commitment reports go
+
+
+class Tls(_Section):
+    enabled: bool = False
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
+    require_client_certificate: bool = True
+
+
+class Listener(_Section):
+    ae_title: AETitle = "VITALCHECK"
+    host: str = "0.0.0.0"  # noqa: S104 - scanners call from outside; who may is said by peers
+    port: ListenPort = 11112  # registered for DICOM (PS3.8 9.1.1)
+    require_called_ae_title: bool = True
+    max_associations: Annotated[int, Field(ge=1)] = 256
+    allow_any_peer: bool = False  # deny by default
+    peers: tuple[Peer, ...] = ()
+    tls: Tls = Tls()
+
+
+class State(_Section):
+    dir: Path = Path("var")
+    database: str = ""  # SQLite in dir
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1 << 30  # 1 GiB: some 2000 CT instances, time enough for an alarm before the disk is full
+    max_age_days: Annotated[float, Field(gt=0)] | None = None  # nothing is ever deleted
+
+
+class Completion(_Section):
+    quiet_seconds: Annotated[float, Field(gt=0)] = 3.0
+    max_wait_seconds: Annotated[float, Field(gt=0)] = 600.0
+
+
+class Worker(_Section):
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+
+
+class Destination(_Section):
+    """Where results go."""
+
+    name: Handle
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1)]
+    port: RemotePort
+    tls: bool = False
+
+
+class Models(_Section):
+    enabled: tuple[str, ...] = ("brain_tumor_4class",)
+    variant: Literal["auto", "int8", "fp32"] = "auto"
+    shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.1  # of whole studies; slices that decide a finding are always compared
+
+
+class Http(_Section):
+    host: str = "127.0.0.1"
+    port: ListenPort = 8787
+    token: str = ""
+
+
+class Log(_Section):
+    format: Literal["json", "console"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """The whole of it. Made by `load`; tests may make one from keyword arguments, which reads neither file nor environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)  # dotted key: "file" or "environment"
+
+    listener: Listener = Listener()
+    state: State = State()
+    completion: Completion = Completion()
+    worker: Worker = Worker()
+    destinations: tuple[Destination, ...] = ()
+    models: Models = Models()
+    http: Http = Http()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the names are pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class Setting(NamedTuple):
+    """One row of `vitalcheck config show`."""
+
+    key: str
+    value: Any
+    source: Literal["default", "file", "environment"]
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration in the file at `path` (None: ./vitalcheck.toml where there is one), under the environment. Raises ConfigError."""
+    if path is None and DEFAULT_FILE.is_file():
+        path = DEFAULT_FILE
+    file = _file(path) if path else {}
+    environment = _environment()
+    sources = dict.fromkeys(_flat(file), "file") | dict.fromkeys(_flat(environment), "environment")
+    try:
+        config = Config(**_merged(file, environment))
+    except ValidationError as error:
+        raise ConfigError(explained(error, Config, path, sources)) from error
+    folder = path.parent if path else Path()
+    directory = (folder / config.state.dir.expanduser()).absolute()
+    config = config.model_copy(update={"state": config.state.model_copy(update={"dir": directory})})
+    config._sources.update(sources)
+    _refuse(config, path)
+    return config
+
+
+def explain(config: Config) -> list[Setting]:
+    """Every effective value with where it came from; secrets masked."""
+    rows = []
+    for key, value in _flat(config.model_dump()).items():
+        shown = "********" if value and key in SECRET else value
+        source = config._sources.get(key, "default")
+        rows.append(Setting(key, str(shown) if isinstance(shown, Path) else shown, source))  # type: ignore[arg-type]
+    return rows
+
+
+def _file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no TOML: {error}; every value is written key = value, texts in quotes") from error
+
+
+def _environment() -> dict[str, Any]:
+    """What VITALCHECK_* variables say, nested like the file.
+
+    Variables without a double underscore are others' (Kubernetes sets VITALCHECK_PORT for a service of that name),
+    unless they would be a key of ours if they had one.
+    """
+    keys = {f"{PREFIX}{key.upper().replace('.', '_')}": f"{PREFIX}{key.upper().replace('.', '__')}" for key in known(Config)}
+    for name in map(str.upper, os.environ):
+        if name.startswith(PREFIX) and name in keys and name != keys[name]:
+            raise ConfigError(f"environment: {name} is not read; section and key are parted by two underscores: {keys[name]}")
+        section = name.removeprefix(PREFIX).split("__")[0].lower()
+        if name.startswith(PREFIX) and "__" in name and section not in Config.model_fields:
+            near = nearest(section, list(Config.model_fields))
+            raise ConfigError(f"environment: {name}: there is no section {section!r}; {near}")
+    try:
+        return EnvSettingsSource(Config)()
+    except SettingsError as error:
+        what = str(error).removesuffix(' from source "EnvSettingsSource"')
+        raise ConfigError(f"environment: {what}; a list or table is written there as JSON") from error
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables merge key by key; anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"listener.port": 11112, "destinations[0].name": "pacs", ...}; an empty list or table stays one value."""
+    if isinstance(tree, dict) and tree:
+        parts = [(f"{prefix}.{key}" if prefix else str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, (list, tuple)) and tree and isinstance(tree[0], dict):
+        parts = [(f"{prefix}[{index}]", value) for index, value in enumerate(tree)]
+    else:
+        return {prefix: tree} if prefix else {}
+    return {key: value for name, part in parts for key, value in _flat(part, name).items()}
+
+
+def _refuse(config: Config, path: Path | None) -> None:
+    """What pydantic cannot know: features that are not built yet, and values that contradict each other."""
+    away = {key for key, value in _flat(config.model_dump()).items() if value != _flat(Config().model_dump()).get(key)}
+    unbuilt = {
+        r"listener\.tls\..*": "TLS is not built yet",
+        r"state\.database": "Postgres is not built yet; the ledger is SQLite in state.dir",
+        r"state\.max_age_days": "retention is not built yet; nothing is ever deleted",
+    }
+    for key in sorted(away):
+        for pattern, why in unbuilt.items():
+            if re.fullmatch(pattern, key):
+                raise ConfigError(f"{place(key, path, config._sources)}: {why}; leave the key out")
+    for key, wrong, why in _contradictions(config):
+        if wrong:
+            raise ConfigError(f"{place(key, path, config._sources)}: {why}")
+
+
+def _contradictions(config: Config) -> list[tuple[str, bool, str]]:
+    """(key, is wrong, why and how to mend it)."""
+    names = [destination.name for destination in config.destinations]
+    return [
+        (
+            "listener.peers.port",
+            any(peer.port is not None for peer in config.listener.peers),
+            "storage commitment is not built yet; leave port out",
+        ),
+        ("destinations.tls", any(destination.tls for destination in config.destinations), "TLS is not built yet; set tls = false"),
+        ("destinations.name", len(set(names)) < len(names), "two destinations have one name; give each its own"),
+        (
+            "completion.max_wait_seconds",
+            config.completion.max_wait_seconds < config.completion.quiet_seconds,
+            "is shorter than completion.quiet_seconds; make it longer",
+        ),
+        ("models.enabled", len(config.models.enabled) != 1, "name exactly one model; several at a time are not built yet"),
+        (
+            "http.token",
+            not config.http.token and not is_loopback(config.http.host),
+            f"http.host {config.http.host} can be reached from outside; set a token, or http.host to 127.0.0.1",
+        ),
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Can only this machine reach it?"""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,179 @@
+"""listener/config.py: file and environment in, typed and frozen out, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from listener.config import Config, explain, load
+from listener.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("VITALCHECK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "vitalcheck.toml"
+
+
+def refused(file: Path, text: str = "") -> str:
+    """The one line that this configuration is refused with."""
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+EXAMPLE = """
+[listener]
+port = 0
+[[listener.peers]]
+ae_title = "CT01"
+host = "10.1.0.0/16"
+[state]
+dir = "kept"
+[[destinations]]
+name = "pacs"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 4242
+"""
+
+
+def test_defaults_are_those_of_the_contract(file: Path) -> None:
+    """Without a file the service denies every peer, listens on 11112, and shows its page on loopback only."""
+    config = load(None)
+    assert (config.listener.ae_title, config.listener.port, config.listener.peers) == ("VITALCHECK", 11112, ())
+    assert (config.listener.allow_any_peer, config.listener.require_called_ae_title, config.listener.max_associations) == (False, True, 256)
+    assert (config.completion.quiet_seconds, config.completion.max_wait_seconds) == (3.0, 600.0)
+    assert (config.http.host, config.http.port, config.http.token) == ("127.0.0.1", 8787, "")
+    assert (config.models.enabled, config.models.variant, config.models.shadow_rate) == (("brain_tumor_4class",), "auto", 0.1)
+    assert (config.worker.processes, config.worker.threads, config.log.format, config.log.level) == (1, 2, "json", "info")
+
+
+def test_file_is_read(file: Path) -> None:
+    """What the file says stands in the configuration, and state.dir lies beside the file."""
+    file.write_text(EXAMPLE)
+    config = load(file)
+    assert config.listener.peers[0].ae_title == "CT01"
+    assert config.destinations[0].port == 4242
+    assert config.state.dir == file.parent / "kept"
+
+
+def test_file_of_this_folder_is_the_default(file: Path) -> None:
+    """Where no file is named, vitalcheck.toml of the working directory counts."""
+    file.write_text(EXAMPLE)
+    assert load(None).destinations[0].name == "pacs"
+
+
+def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VITALCHECK_<SECTION>__<KEY> overrides the file, lists as JSON, and leaves the rest of the section alone."""
+    file.write_text(EXAMPLE)
+    monkeypatch.setenv("VITALCHECK_LISTENER__PORT", "104")
+    monkeypatch.setenv("VITALCHECK_DESTINATIONS", '[{"name": "other", "ae_title": "O", "host": "h", "port": 1}]')
+    config = load(file)
+    assert (config.listener.port, config.listener.peers[0].ae_title) == (104, "CT01")
+    assert [destination.name for destination in config.destinations] == ["other"]
+
+
+def test_it_is_frozen(file: Path) -> None:
+    """Nobody changes the configuration after it was read."""
+    with pytest.raises(ValidationError):
+        load(None).listener.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[listener]\nprot = 1", "listener.prot: no such key; did you mean listener.port?"),
+        ("[listner]\nport = 1", "listner: no such key; did you mean listener?"),
+        ("quiet_seconds = 1", "did you mean completion.quiet_seconds?"),
+        ('[[listener.peers]]\nae_titel = "X"', "listener.peers[0].ae_titel: no such key; did you mean listener.peers.ae_title?"),
+        ("[state]\nzzzz = 1", "known here: state.dir, state.database"),
+        (
+            "[listener]\nport = 99999",
+            "listener.port is 99999: it should be less than or equal to 65535; leave it out for the default 11112",
+        ),
+        ("[worker]\nprocesses = 0", "worker.processes is 0: it should be greater than or equal to 1"),
+        ('[models]\nvariant = "int4"', "models.variant is 'int4': it should be 'auto', 'int8' or 'fp32'"),
+        ('[listener]\nae_title = "LONGER THAN SIXTEEN"', "an AE title is 1 to 16 printable ASCII characters"),
+        ('[[listener.peers]]\nae_title = "A"\nhost = "ct01"', "give an address (10.1.2.3) or a network (10.1.0.0/16)"),
+        ('[[destinations]]\nname = "pacs"', "destinations[0].ae_title: missing"),
+        ("[completion]\nquiet_seconds = 9\nmax_wait_seconds = 5", "completion.max_wait_seconds: is shorter than completion.quiet_seconds"),
+        ('[http]\nhost = "0.0.0.0"', "http.token: http.host 0.0.0.0 can be reached from outside; set a token"),
+        ("[listener\nport = 1", "is no TOML"),
+    ],
+)
+def test_wrong_configuration_is_refused_in_one_line(file: Path, text: str, told: str) -> None:
+    """A key that is not known or a value that cannot be is refused with its name, the reason, and how to mend it."""
+    assert told in refused(file, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[listener.tls]\nenabled = true", "listener.tls.enabled: TLS is not built yet"),
+        ('[listener.tls]\ncertificate = "x.pem"', "listener.tls.certificate: TLS is not built yet"),
+        ('[state]\ndatabase = "postgresql://u:geheim@db/v"', "state.database: Postgres is not built yet"),
+        ("[state]\nmax_age_days = 30", "state.max_age_days: retention is not built yet"),
+        ('[[listener.peers]]\nae_title = "A"\nport = 11113', "storage commitment is not built yet"),
+        ('[[destinations]]\nname = "p"\nae_title = "P"\nhost = "h"\nport = 1\ntls = true', "destinations.tls: TLS is not built yet"),
+        ('[models]\nenabled = ["a", "b"]', "several at a time are not built yet"),
+    ],
+)
+def test_what_is_not_built_refuses_to_start(file: Path, text: str, told: str) -> None:
+    """A key whose feature does not exist yet is refused by name, never silently ignored, and its value is not repeated."""
+    line = refused(file, text)
+    assert told in line
+    assert "geheim" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("VITALCHECK_LISTENER__PROT", "VITALCHECK_LISTENER__PROT: no such key; did you mean listener.port?"),
+        ("VITALCHECK_LISTNER__PORT", "there is no section 'listner'; did you mean listener?"),
+        ("VITALCHECK_HTTP_TOKEN", "two underscores: VITALCHECK_HTTP__TOKEN"),
+        ("VITALCHECK_LISTENER__PORT", "environment: VITALCHECK_LISTENER__PORT is 'x'"),
+        ("VITALCHECK_DESTINATIONS", "a list or table is written there as JSON"),
+        ("VITALCHECK_STATE__DATABASE", "environment: VITALCHECK_STATE__DATABASE: Postgres is not built yet"),
+    ],
+)
+def test_environment_is_held_to_the_same_rules(file: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
+    """A misspelt or broken variable refuses to start and is named as the variable it is."""
+    monkeypatch.setenv(name, "x")
+    assert told in refused(file)
+
+
+def test_foreign_variables_are_left_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kubernetes sets for a service named vitalcheck is no key of ours."""
+    monkeypatch.setenv("VITALCHECK_PORT", "tcp://10.0.0.1:11112")
+    assert load(None).listener.port == 11112
+
+
+def test_missing_file_is_refused(file: Path) -> None:
+    """A file that is named but not there is an error, not the defaults."""
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(file)
+
+
+def test_explain_names_the_source_of_each_value(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`config show` tells default, file and environment apart, and never shows the token."""
+    file.write_text(EXAMPLE)
+    monkeypatch.setenv("VITALCHECK_HTTP__TOKEN", "geheim")
+    rows = {row.key: row for row in explain(load(file))}
+    assert rows["listener.ae_title"].source == "default"
+    assert (rows["destinations[0].port"].value, rows["destinations[0].port"].source) == (4242, "file")
+    assert (rows["http.token"].value, rows["http.token"].source) == ("********", "environment")
+
+
+def test_keyword_arguments_read_no_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration made in code is what its arguments say, whatever the environment holds."""
+    monkeypatch.setenv("VITALCHECK_LISTENER__PORT", "104")
+    assert Config().listener.port == 11112
