@@ -1,13 +1,21 @@
-"""The only file that knows ONNX Runtime: bytes on disk -> a session that maps a tensor to logits and evidence."""
+"""The only file that knows ONNX Runtime: bytes on disk -> a session that maps a tensor to logits and evidence.
+
+ONNX Runtime's own builds for Linux report models and runs to their maker (its Privacy.md). A node in a hospital reports to nobody,
+so that is off before the library is loaded.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when the library is loaded
+
+import onnxruntime
 
 Floats = NDArray[np.float32]
 

@@ -1,0 +1,185 @@
+"""The model line, on a data set made of discs: small numbers, the same path."""
+
+from __future__ import annotations
+
+import csv
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytestmark = pytest.mark.train
+
+import nibabel  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from models.manifest import read, sha256  # noqa: E402
+from models.runtime import Session  # noqa: E402
+from models.training import data, loop, qat  # noqa: E402
+from models.training.export import ExportError, check_parity  # noqa: E402
+from models.training.network import Network, against, load_imagenet, pool  # noqa: E402
+from scripts import train_image_model  # noqa: E402
+
+ABSENT = 3
+TINY = loop.Plan(sizes=(64, 64), batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
+
+
+def head(size: int, tumour: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy disc (grey 0..255), and the small bright disc in it as a mask."""
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    inside = (np.hypot(x - 0.1, y) < 0.12) & tumour
+    noise = np.random.default_rng(seed).normal(0, 8, (size, size))
+    return np.clip((np.hypot(x, y) < 0.4) * (100 + noise) + inside * 100, 0, 255).astype(np.uint8), inside
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every label in fold 0 and in fold 4, and a volume of a patient to learn from and of the sealed one."""
+    root = tmp_path_factory.mktemp("data")
+    rows = []
+    for fold in ("0", "4"):
+        for k, label in enumerate(train_image_model.NAMES):
+            grey, mask = head(96, label != "notumor", k)
+            Image.fromarray(grey).save(root / f"{label}{fold}.png")
+            Image.fromarray(mask.astype(np.uint8) * 255).save(root / f"{label}{fold}_mask.png")
+            names = {"file": f"{label}{fold}.png", "mask": "" if label == "notumor" else f"{label}{fold}_mask.png"}
+            rows.append(names | {"label": label, "plane": "axial", "source": "web", "fold": fold})
+    _write(root / "slices.csv", rows)
+    volumes = [{"file": f"{p}.nii.gz", "mask": f"{p}_mask.nii.gz", "label": "glioma", "patient": p} for p in ("btp01", "btp06")]
+    stack = [head(64, k == 2, k) for k in range(4)]
+    for row in volumes:
+        for name, arrays in ((row["file"], [grey for grey, _ in stack]), (row["mask"], [mask for _, mask in stack])):
+            nibabel.Nifti1Image(np.stack(arrays, 2).astype(np.float32), np.eye(4)).to_filename(root / name)
+    _write(root / "volumes.csv", volumes)
+    return root
+
+
+def _write(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def samples(*, labels: list[int], radius: float = 0.1, bright: float = 0.9, left: float = 0.0) -> data.Samples:
+    """Discs with a tumour of `radius`, `left` of the centre (shares of the side), where the label says so."""
+    y, x = np.mgrid[:224, :224] / 224 - 0.5
+    tumour = np.hypot(x + left, y + left) < radius
+    masks = np.stack([tumour & (label != ABSENT) for label in labels])
+    images = np.where(masks, bright, 0.5 * (np.hypot(x, y) < 0.45))
+    return data.Samples.of(images.astype(np.float16), masks.astype(np.uint8), np.array(labels), ["web"] * len(labels), ABSENT)
+
+
+def test_the_whole_run_ends_with_artifacts_and_is_resumable(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script ends with files that its manifest describes, and running it again teaches nothing twice and gives the same bytes."""
+    monkeypatch.setattr(train_image_model, "ROUNDS", 1)
+    monkeypatch.setattr(train_image_model, "BATCHES", (1, 2))
+    monkeypatch.setattr(train_image_model, "bundled_head", lambda recipe, clear: _bundled(recipe, clear, every=60))
+    out, report = tmp_path / "zoo", tmp_path / "report.md"
+    arguments = (folder, out, tmp_path / "work", folder / "btp06.nii.gz", report, TINY, "0.0.0")
+    first = train_image_model.run(*arguments)
+    assert {path.name for path in out.iterdir()} == {
+        *("model_fp32.onnx", "model_int8.onnx", "manifest.toml", "golden.npz", "gate.csv", "CARD.md"),
+    }
+    assert read(out / "manifest.toml") == first
+    assert first.gate is not None and first.gate.judged <= date.today().isoformat()
+    assert first.gate.metrics["slices"] == 4 + 4  # fold 4 and the sealed patient's slices
+    with np.load(out / "golden.npz") as golden:
+        for variant, artifact in first.artifacts.items():
+            assert sha256(out / artifact.file) == artifact.sha256
+            assert np.abs(Session(out / artifact.file).run(golden["image"]).logits - golden[variant]).max() <= 0.25
+    assert "not measured" not in report.read_text() and "btp06.nii.gz" in report.read_text()
+    monkeypatch.setattr(qat, "teach", lambda *_: pytest.fail("taught twice"))
+    assert train_image_model.run(*arguments).artifacts == first.artifacts
+
+
+def _bundled(*arguments: object, every: int) -> object:
+    from scripts.datasets import bundled_head
+
+    return bundled_head(*arguments, every=every)  # type: ignore[arg-type]
+
+
+def test_training_goes_on_after_its_last_whole_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run cut off after the first epoch ends with the weights of a run that was not."""
+    slices, feed = samples(labels=[0, 1, 2, 3, 3]), data.Feed(0.3, 0.25)
+    torch.manual_seed(1)
+    whole = loop.train_fp32(slices, feed, TINY, tmp_path / "whole")
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(loop, "_note", _interrupt)
+        torch.manual_seed(1)
+        loop.train_fp32(slices, feed, TINY, tmp_path / "cut")
+    resumed = loop.train_fp32(slices, feed, TINY, tmp_path / "cut")
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, resumed.state_dict()[name], atol=1e-5), name
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_cells_inside_the_tumour_teach_it_and_a_ring_is_left_out() -> None:
+    """Cells inside the mask are the tumour's, far ones are no tumour's, those at the rim teach nothing."""
+    slices = samples(labels=[1, ABSENT])
+    _, masks, labels = slices.take(torch.arange(2))
+    target = data.cells(masks, labels, ABSENT, 14)
+    assert target.shape == (2, 14, 14)
+    assert target[0, 7, 7] == 1 and target[0, 0, 0] == ABSENT and (target[0] == data.IGNORED).any()
+    assert (target[1] == ABSENT).all()
+
+
+def test_a_tumour_slice_without_a_mask_teaches_no_cell() -> None:
+    """Where nobody said where the tumour is, no cell is called healthy."""
+    target = data.cells(torch.zeros(1, 1, 224, 224), torch.tensor([0]), ABSENT, 14)
+    assert (target == data.IGNORED).all()
+
+
+@pytest.mark.parametrize(
+    ("label", "radius", "bright", "stratum"),
+    [(0, 0.1, 0.9, "obvious"), (0, 0.03, 0.9, "subtle"), (0, 0.1, 0.53, "subtle"), (ABSENT, 0.1, 0.9, "normal")],
+)
+def test_strata(label: int, radius: float, bright: float, stratum: str) -> None:
+    """A tumour is obvious when it is large and differs from its ring, subtle when it is small or faint."""
+    assert data.strata(samples(labels=[label], radius=radius, bright=bright)) == [stratum]
+
+
+def test_the_strata_are_drawn_in_equal_parts() -> None:
+    """However rare a stratum is, the calibration set draws it as often as the others."""
+    slices = samples(labels=[0] * 9 + [ABSENT])
+    drawing = data.balanced(slices, data.strata(slices))
+    assert float(drawing[:9].sum()) == pytest.approx(float(drawing[9:].sum()))
+
+
+def test_augmentation_moves_picture_and_mask_together() -> None:
+    """After augmentation the bright pixels are still those of the mask."""
+    torch.manual_seed(0)
+    grey, masks, _ = samples(labels=[0] * 8, left=0.15).take(torch.arange(8))
+    grey, masks = data.augment(grey, masks, 160)
+    assert grey.shape == masks.shape == (8, 1, 160, 160)
+    for slice_, inside in zip(grey, masks > 0.9, strict=True):
+        assert slice_[inside].mean() > 1.2 * slice_[(slice_ > 0.1) & ~inside].mean()
+
+
+def test_the_absent_label_is_zero_and_the_strongest_cells_decide() -> None:
+    """Evidence is a logit over no tumour, and a slice's logit is the mean of six cells."""
+    map_ = torch.randn(2, 4, 14, 14)
+    evidence = against(map_, ABSENT)
+    assert not evidence[:, ABSENT].any()
+    assert torch.allclose(pool(map_, ABSENT)[0, 1], evidence[0, 1].flatten().sort().values[-6:].mean())
+
+
+def test_the_network_starts_from_imagenet() -> None:
+    """Every convolution and norm before the head gets its pretrained weights."""
+    network = Network()
+    before = {name: value.clone() for name, value in network.state_dict().items() if name.endswith("weight")}
+    load_imagenet(network)
+    unchanged = {name.split(".")[0] for name, value in before.items() if torch.equal(value, network.state_dict()[name])}
+    assert unchanged == {"mix", "head"}
+
+
+def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
+    """Parity is checked, and a file that is off by more than rounding is named."""
+    network, tensor = Network().eval(), np.zeros((1, 3, 224, 224), np.float32)
+    with pytest.raises(ExportError, match="off those of the network"):
+        check_parity(network, ABSENT, lambda x: np.full((len(x), 4), 9.0, np.float32), tensor, tmp_path / "model.onnx")
