@@ -46,10 +46,8 @@ LEARNED_FROM = (
     ),
 )
 
-LIMITS = (
-    "Research use, not a medical device: no physician checked what it says and nobody measured what acting on it does.",
-    "It knows four answers; any other lesion (metastasis, abscess, infarct, bleeding, lymphoma) gets one of these four, "
-    "most often a wrong one.",
+LIMITS = (  # the Summary says of every model that it is no medical device and which tumours it knows
+    "A metastasis, an abscess, an infarct, a bleeding or a lymphoma gets one of its four answers, most often a wrong one.",
     "It reads T1-weighted slices only, most of them learnt after gadolinium; T2, FLAIR, diffusion and CT give answers without meaning.",
     "Its tumours come from two hospitals' scanners of 2005-2010 and a few others, its healthy heads from elsewhere, "
     "so part of what it does well on such pictures is knowing where they come from.",
@@ -79,7 +77,8 @@ def card(manifest: Manifest) -> str:
         keys = ["accuracy", *(f"recall_{name}" for name in manifest.label_names)]
         lines += [f"| {key.replace('_', ', ')} | {m['fp32_' + key]:.4f} | {m['int8_' + key]:.4f} |" for key in keys]
         lines += ["", f"Both variants name the same label on {m['agreement']:.1%} of them. All tables: docs/model-report.md.", ""]
-    lines += ["## Limits", "", *(f"- {limit}" for limit in manifest.limits), ""]
+    device = "No physician checked what it says, and nobody measured what acting on it does."
+    lines += ["## Limits", "", f"- {device}", *(f"- {limit}" for limit in manifest.limits), ""]
     lines += ["## Learnt from", "", "No patient's picture is in this project; only the healthy head of Colin 27 is (scripts/anatomy).", ""]
     lines += [f"- {source.name}, {source.licence}: {source.citation}" for source in manifest.learned_from]
     return "\n".join([*lines, ""])
