@@ -15,15 +15,15 @@ from typing import Any, BinaryIO
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_partial, read_preamble
 
 from listener.errors import NotDicom
 from pipeline.records import Headers, Instance, Series, Study
 
 # What pydicom raises on bytes that are not what they say they are.
-UNREADABLE = (InvalidDicomError, EOFError, OSError, struct.error, zlib.error, ValueError, TypeError, KeyError, IndexError,
-              AttributeError, NotImplementedError, OverflowError, RecursionError)  # fmt: skip
+UNREADABLE = (InvalidDicomError, BytesLengthException, EOFError, OSError, struct.error, zlib.error, ValueError, TypeError, KeyError,
+              IndexError, AttributeError, NotImplementedError, OverflowError, RecursionError)  # fmt: skip
 
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # Float, Double Float, (integer) Pixel Data: PS3.3 C.7.6.3, C.7.6.24, C.7.6.25
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")

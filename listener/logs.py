@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import MutableMapping
@@ -19,14 +20,15 @@ import pydicom
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+_OURS = ("listener", "pipeline", "models")  # their errors quote UIDs at most
+
 ALLOWED = frozenset(
     {
         "event", "level", "timestamp",
-        "assoc", "peer", "called", "address", "host", "port", "ae_title",
-        "study_uid", "series_uid", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "digest", "document", "kind",
-        "state", "because", "reason", "error", "status", "outcome", "destination", "attempt", "next_in_s",
-        "bytes", "instances", "documents", "count", "ms", "free_bytes", "in_s",
-        "model", "variant", "agreement", "label", "call", "slot", "pid", "exit", "signal", "version", "dir", "http", "library", "where",
+        "assoc", "peer", "called", "address", "port", "http", "dir", "version", "pid", "slot", "exit", "signal", "library", "where",
+        "study_uid", "series_uid", "sop_instance_uid", "sop_class_uid", "digest", "document", "destination",
+        "because", "reason", "error", "status", "attempt", "next_in_s", "bytes", "instances", "documents", "count", "ms",
+        "model", "variant", "agreement",
     }
 )  # fmt: skip
 
@@ -46,6 +48,8 @@ def configure(log_format: Literal["json", "console"] = "json", level: str = "inf
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # the stderr of now: whoever replaced it gets the events
         cache_logger_on_first_use=False,
     )
+    sys.excepthook = lambda _type, error, _traceback: _uncaught(error)
+    threading.excepthook = lambda args: _uncaught(args.exc_value)
     _tame_libraries()
 
 
@@ -76,6 +80,15 @@ def explain(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
+
+
+def _uncaught(error: BaseException | None) -> None:
+    """What Python would print with its message goes out with its places only."""
+    if error is None or isinstance(error, KeyboardInterrupt | SystemExit):
+        return
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]
+    get().error("uncaught", error=explain(error), where=where)
 
 
 class _LibraryHandler(logging.Handler):

@@ -1,0 +1,90 @@
+"""engine: what receiver and workers agree on about the durable engine (DBOS on SQLite), and the receiver's end of it.
+
+    process   job|study|digest|attempt     queue infer: one at a time in each worker
+    deliver   sr|document|destination|n    queue deliver: one workflow per attempt; a waiting attempt is a row, not a sleeping thread
+
+Starting a workflow id twice starts it once, so whoever is in doubt hands over again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, DBOSClient
+
+from listener.rows import Job
+
+APPLICATION = "vitalcheck"
+VERSION = "1"  # of the workflows' steps; in-flight work of another version waits for a program of that version
+PROCESS, DELIVER = "process", "deliver"
+INFER_QUEUE, DELIVER_QUEUE = "infer", "deliver"
+POLL_SECONDS = 0.2  # 0.1 halves the wait and doubles the idle cost
+DELIVERIES_PER_DESTINATION = 2  # at a time; a slow PACS does not hold up the others
+MAX_RECOVERIES = 3  # of one study whose analysis ends its process; then it is quarantined
+LONGEST_PAUSE = 300.0  # s between two attempts to deliver
+_LOST = ["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_PRIORITY = 10  # always given: an unset one would go before every other
+
+
+def url(state: Path) -> str:
+    return f"sqlite:///{state / 'engine.sqlite'}"
+
+
+def prepare(state: Path) -> None:
+    """Makes the engine's tables and queues. Before any client or worker."""
+    with sqlite3.connect(state / "engine.sqlite") as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # the engine does not ask for it; without it a kill run is half as fast
+    connection.close()
+    DBOS.migrate(url(state))
+
+
+def pause(attempt: int) -> float:
+    """Seconds between failed `attempt`, counted from 1, and the next."""
+    return float(min(2.0 ** min(attempt, 16), LONGEST_PAUSE))  # capped twice: attempt 1024 would overflow
+
+
+def process_options(job: Job) -> dict[str, Any]:
+    return {**_options(PROCESS, INFER_QUEUE), "workflow_id": job.workflow_id}
+
+
+def deliver_options(document: str, destination: str, attempt: int, delay: float = 0.0) -> dict[str, Any]:
+    options = {
+        **_options(DELIVER, DELIVER_QUEUE),
+        "workflow_id": f"sr|{document}|{destination}|{attempt}",
+        "queue_partition_key": destination,
+    }
+    return {**options, "delay_seconds": delay} if delay else options
+
+
+def _options(workflow: str, queue: str) -> dict[str, Any]:
+    return {"workflow_name": workflow, "queue_name": queue, "app_version": VERSION, "priority": _PRIORITY}
+
+
+class Engine:
+    """The receiver's end: it hands over, and asks what was given up."""
+
+    def __init__(self, state: Path) -> None:
+        self._client = DBOSClient(system_database_url=url(state), application_name=APPLICATION)
+        update: dict[str, Any] = {"polling_interval_sec": POLL_SECONDS, "on_conflict": "always_update"}
+        self._client.register_queue(INFER_QUEUE, worker_concurrency=1, **update)
+        self._client.register_queue(DELIVER_QUEUE, partition_concurrency=DELIVERIES_PER_DESTINATION, **update)
+
+    def hand_over(self, job: Job) -> None:
+        self._client.enqueue(process_options(job), job.study_uid, job.digest, job.attempt)
+
+    def deliver(self, document: str, destination: str, attempt: int) -> None:
+        self._client.enqueue(deliver_options(document, destination, attempt), document, destination, attempt)
+
+    def given_up(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those of `jobs` that the engine will not run again."""
+        by_id = {job.workflow_id: job for job in jobs}
+        if not by_id:
+            return []
+        lost = self._client.list_workflows(workflow_ids=list(by_id), status=_LOST, load_input=False, load_output=False)
+        return [by_id[workflow.workflow_id] for workflow in lost]
+
+    def close(self) -> None:
+        self._client.destroy()

@@ -1,0 +1,364 @@
+"""ledger: the facts about what lies in the spool, in one SQLite file that receiver, workers and command line share.
+
+Every method is one transaction. What a method is told about time is an argument (`at`, Unix seconds).
+The tables and the table of states are in schema.py, what the outside gets to see in view.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DatabaseError
+
+from listener import headers, rows, view
+from listener.completion import Clock
+from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
+from listener.rows import Delivery, Job, Snapshot
+from listener.schema import MOVES, VERSION, asides, deliveries, documents, history, instances, jobs, metadata, open_engine, studies, workers
+from listener.totals import Totals, totals
+from pipeline.records import Instance, Report, Study
+
+FILE = "ledger.sqlite"
+
+
+class Ledger:
+    """The ledger of the state folder `folder`. Threads share one object, processes have their own."""
+
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        """Raises VitalCheckError where there is no ledger and `create` is false, or one of another version."""
+        self.folder = folder
+        path = folder / FILE
+        if not create and not path.is_file():
+            raise VitalCheckError(f"{path}: no ledger there; nothing was received into this state.dir yet")
+        self._engine = open_engine(path)
+        self._writing = self._engine.execution_options(write=True)
+        try:
+            with self._write() as c:
+                version = c.exec_driver_sql("PRAGMA user_version").scalar_one()
+                if version not in (0, VERSION):
+                    raise VitalCheckError(
+                        f"{path}: ledger of version {version}, this program reads {VERSION}; use the program that made it"
+                    )
+                metadata.create_all(c)
+                c.exec_driver_sql(f"PRAGMA user_version={VERSION}")
+        except DatabaseError as error:
+            raise VitalCheckError(f"{path}: the ledger cannot be opened ({error.orig}); check disk and rights of state.dir") from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _write(self) -> AbstractContextManager[Connection]:
+        return self._writing.begin()
+
+    def _read(self) -> AbstractContextManager[Connection]:
+        return self._engine.begin()
+
+    # Receiving
+
+    def find(self, study_uid: str, sop_instance_uid: str) -> Instance | None:
+        """The kept instance with these UIDs."""
+        with self._read() as c:
+            row = c.execute(select(instances).where(*_key(study_uid, sop_instance_uid))).one_or_none()
+        return None if row is None else rows.instance(row, self.folder)
+
+    def add(self, instance: Instance, *, can_answer: bool, calling_ae: str = "", called_ae: str = "") -> None:
+        """A new instance. One that can change the answer re-opens its study and starts the quiet time again."""
+        at = instance.received_at
+        with self._write() as c:
+            study = c.execute(select(studies).where(studies.c.uid == instance.study_uid)).one_or_none()
+            if study is None:
+                clocks = {"first_at": at, "opened_at": at, "changed_at": at}
+                row = {"uid": instance.study_uid, "state": "receiving", "calling_ae": calling_ae, "called_ae": called_ae}
+                c.execute(insert(studies).values(**row, **clocks))
+                c.execute(insert(history).values(study_uid=instance.study_uid, at=at, state="receiving"))
+            elif can_answer and study.state == "receiving":
+                c.execute(_study(instance.study_uid).values(changed_at=max(at, study.changed_at)))
+            elif can_answer:
+                _move(c, instance.study_uid, "receiving", at, "an instance came after the verdict")
+                c.execute(_study(instance.study_uid).values(opened_at=at, changed_at=at, digest=None, reason=""))
+            c.execute(insert(instances).values(**rows.instance_row(instance, self.folder), can_answer=can_answer))
+
+    def add_aside(self, instance: Instance) -> None:
+        """Same SOP Instance UID and transfer syntax, other bytes than the one we hold: kept, never mixed in."""
+        columns = ("study_uid", "sop_instance_uid", "sha256", "path", "received_at")
+        row = {key: value for key, value in rows.instance_row(instance, self.folder).items() if key in columns}
+        with self._write() as c:
+            c.execute(upsert(asides).values(**row).on_conflict_do_nothing())
+
+    def paths(self) -> set[Path]:
+        """Every file of the spool that has a row."""
+        with self._read() as c:
+            found = [*c.execute(select(instances.c.path)).scalars(), *c.execute(select(asides.c.path)).scalars()]
+        return {self.folder / path for path in found}
+
+    # Judging
+
+    def receiving(self) -> dict[str, Clock]:
+        """The studies that wait for a verdict."""
+        with self._read() as c:
+            found = c.execute(select(studies.c.uid, studies.c.opened_at, studies.c.changed_at).where(studies.c.state == "receiving")).all()
+        return {row.uid: Clock(row.opened_at, row.changed_at) for row in found}
+
+    def queue(self, study: Study, clock: Clock, because: str, at: float) -> Job | None:
+        """The verdict: complete. None when the study changed since `clock` was read."""
+        with self._write() as c:
+            if not _unchanged(c, study.uid, clock):
+                return None
+            job = Job(study.uid, study.digest)
+            uids = [i.sop_instance_uid for i in study.instances]
+            row = {**asdict(job), "judged_at": at, "because": because, "sop_instance_uids": uids}
+            c.execute(upsert(jobs).values(**row).on_conflict_do_nothing())
+            c.execute(_study(study.uid).values(digest=job.digest, attempt=job.attempt))
+            _move(c, study.uid, "queued", at, because)
+        return job
+
+    def decline(self, study_uid: str, clock: Clock, reason: str, at: float) -> bool:
+        """The verdict: nothing for us in it. False when the study changed since `clock` was read."""
+        with self._write() as c:
+            if not _unchanged(c, study_uid, clock):
+                return False
+            c.execute(_study(study_uid).values(reason=reason, digest=None))
+            _move(c, study_uid, "declined", at, reason)
+        return True
+
+    # Jobs
+
+    def jobs_to_hand_over(self) -> list[Job]:
+        """Verdicts that the engine has not been told, oldest first."""
+        query = select(jobs).where(jobs.c.handed_over_at.is_(None), jobs.c.done_at.is_(None)).order_by(jobs.c.judged_at)
+        with self._read() as c:
+            return [_job(row) for row in c.execute(query)]
+
+    def jobs_unfinished(self) -> list[Job]:
+        """Every verdict without a result, told to the engine or not."""
+        with self._read() as c:
+            return [_job(row) for row in c.execute(select(jobs).where(jobs.c.done_at.is_(None)).order_by(jobs.c.judged_at))]
+
+    def handed_over(self, job: Job, at: float) -> None:
+        with self._write() as c:
+            c.execute(update(jobs).where(*_job_is(job)).values(handed_over_at=at))
+
+    def begin(self, job: Job, at: float) -> Snapshot | None:
+        """The snapshot that `job` was judged complete on; its study is analysing from now on. None: it was finished before."""
+        with self._write() as c:
+            row = c.execute(select(jobs).where(*_job_is(job))).one()
+            if row.done_at is not None:
+                return None
+            _advance(c, job, "analysing", at)
+            study = c.execute(select(studies).where(studies.c.uid == job.study_uid)).one()
+            members = c.execute(select(instances).where(instances.c.study_uid == job.study_uid)).all()
+        wanted = set(row.sop_instance_uids)
+        return Snapshot(self._study_of([m for m in members if m.sop_instance_uid in wanted], study), row.judged_at)
+
+    def finish(self, job: Job, report: Report, paths: Mapping[str, Path], destinations: Iterable[str], at: float) -> None:
+        """The result of `job`: its documents, by SOP Instance UID in `paths`, and who gets them. Done twice it changes nothing."""
+        destinations = tuple(destinations) if report.documents else ()
+        with self._write() as c:
+            if c.execute(select(jobs.c.done_at).where(*_job_is(job))).scalar_one() is not None:
+                return
+            for document in report.documents:
+                made = rows.document_row(job, document, paths[document.sop_instance_uid], self.folder, at)
+                c.execute(upsert(documents).values(**made).on_conflict_do_nothing())
+                for name in destinations:
+                    row = {"sop_instance_uid": document.sop_instance_uid, "destination": name, "state": "waiting", "next_at": at}
+                    c.execute(upsert(deliveries).values(**row).on_conflict_do_nothing())
+            outcome = {"outcome": report.state, "result": rows.result(report), "done_at": at}
+            c.execute(update(jobs).where(*_job_is(job)).values(**outcome))
+            if _is_current(c, job):
+                c.execute(_study(job.study_uid).values(reason=report.reason or ""))
+            if report.documents:
+                _advance(c, job, "delivering", at, "" if destinations else "no destination configured")
+            else:
+                _advance(c, job, "declined", at, report.reason or "")
+            _settle(c, job, at)
+
+    def quarantine(self, job: Job, error: str, at: float) -> None:
+        """`job` failed. `studies retry` starts it again."""
+        with self._write() as c:
+            c.execute(update(jobs).where(*_job_is(job)).values(outcome="quarantined", result={"error": error}, done_at=at))
+            if _is_current(c, job):
+                c.execute(_study(job.study_uid).values(reason=error))
+            _advance(c, job, "quarantined", at, error)
+
+    def retry(self, study_uid: str, at: float) -> Job:
+        """A quarantined study is queued again. Raises UnknownStudy, IllegalMove."""
+        with self._write() as c:
+            study = c.execute(select(studies).where(studies.c.uid == study_uid)).one_or_none()
+            if study is None:
+                raise UnknownStudy(study_uid)
+            _move(c, study_uid, "queued", at, "retry")
+            old, job = Job(study_uid, study.digest, study.attempt), Job(study_uid, study.digest, study.attempt + 1)
+            uids = c.execute(select(jobs.c.sop_instance_uids).where(*_job_is(old))).scalar_one()
+            c.execute(insert(jobs).values(**asdict(job), judged_at=at, because="retry", sop_instance_uids=uids))
+            c.execute(_study(study_uid).values(attempt=job.attempt, reason=""))
+        return job
+
+    # Delivering
+
+    def deliveries_of(self, job: Job) -> list[Delivery]:
+        """What of `job` is not stored yet."""
+        with self._read() as c:
+            return [rows.delivery(row, self.folder) for row in c.execute(_waiting().where(*_documents_of(job)))]
+
+    def delivery(self, uid: str, destination: str) -> Delivery | None:
+        """Document `uid` for `destination`, if it is not stored there yet."""
+        with self._read() as c:
+            row = c.execute(_waiting().where(*_delivery_is(uid, destination))).one_or_none()
+        return None if row is None else rows.delivery(row, self.folder)
+
+    def deliveries_waiting(self) -> list[Delivery]:
+        """Every document that some destination does not hold yet."""
+        with self._read() as c:
+            return [rows.delivery(row, self.folder) for row in c.execute(_waiting())]
+
+    def stored(self, uid: str, destination: str, attempt: int, at: float) -> None:
+        """`destination` holds document `uid`; with the last of them the study has arrived."""
+        with self._write() as c:
+            values = {"state": "stored", "stored_at": at, "next_at": None, "error": "", "attempts": attempt}
+            c.execute(update(deliveries).where(*_delivery_is(uid, destination)).values(**values))
+            document = c.execute(select(documents).where(documents.c.sop_instance_uid == uid)).one()
+            study = c.execute(select(studies).where(studies.c.uid == document.study_uid)).one()
+            if study.digest == document.digest:
+                _settle(c, Job(study.uid, study.digest, study.attempt), at)
+
+    def not_stored(self, uid: str, destination: str, attempt: int, error: str, next_at: float) -> None:
+        """`attempt` failed; the next is due at `next_at`."""
+        with self._write() as c:
+            values = {"error": error, "next_at": next_at, "attempts": attempt}
+            c.execute(update(deliveries).where(*_delivery_is(uid, destination)).values(**values))
+
+    # Workers
+
+    def heartbeat(self, slot: int, pid: int, at: float, *, ready: bool, models: Mapping[str, str], alarm: str = "") -> None:
+        """A worker lives. `models` maps the names it serves to the variant that answers."""
+        fresh = {"pid": pid, "heartbeat_at": at, "ready": ready, "models": dict(models), "alarm": alarm}
+        with self._write() as c:
+            known = c.execute(select(workers.c.pid).where(workers.c.slot == slot)).scalar_one_or_none()
+            if known != pid:
+                c.execute(delete(workers).where(workers.c.slot == slot))
+                c.execute(insert(workers).values(slot=slot, started_at=at, **fresh))
+            else:
+                c.execute(update(workers).where(workers.c.slot == slot).values(**fresh))
+
+    def forget_workers(self) -> None:
+        """At start: none of them lives yet."""
+        with self._write() as c:
+            c.execute(delete(workers))
+
+    # Reading, for the outside too
+
+    def study(self, uid: str) -> Study | None:
+        """The study as it lies in the spool, all of its instances."""
+        return self._load(uid, only_answering=False)
+
+    def answering(self, uid: str) -> Study | None:
+        """The study with only those instances that can change an answer: what a job is about. It may hold no series."""
+        return self._load(uid, only_answering=True)
+
+    def studies(self, state: str | None = None) -> list[view.Overview]:
+        """One line for each study, the latest first."""
+        with self._read() as c:
+            return view.overviews(c, state)
+
+    def describe(self, uid: str) -> dict[str, Any]:
+        """All that may be told about one study. Raises UnknownStudy."""
+        with self._read() as c:
+            return view.describe(c, uid)
+
+    def counts(self) -> dict[str, int]:
+        """Studies by state, every state named."""
+        with self._read() as c:
+            found = {state: int(n) for state, n in c.execute(select(studies.c.state, func.count()).group_by(studies.c.state))}
+        return {state: found.get(state, 0) for state in MOVES}
+
+    def workers(self) -> list[view.WorkerLine]:
+        with self._read() as c:
+            return view.worker_lines(c)
+
+    def totals(self) -> Totals:
+        """Everything added up, for /metrics and /readyz."""
+        with self._read() as c:
+            return totals(c)
+
+    # Rows and records
+
+    def _load(self, uid: str, *, only_answering: bool) -> Study | None:
+        query = select(instances).where(instances.c.study_uid == uid)
+        with self._read() as c:
+            study = c.execute(select(studies).where(studies.c.uid == uid)).one_or_none()
+            members = c.execute(query.where(instances.c.can_answer) if only_answering else query).all()
+        return None if study is None else self._study_of(members, study)
+
+    def _study_of(self, members: Iterable[Row[Any]], study: Row[Any]) -> Study:
+        found = headers.group((rows.instance(row, self.folder) for row in members), calling_ae=study.calling_ae, called_ae=study.called_ae)
+        return found[0] if found else Study(study.uid, (), study.calling_ae, study.called_ae)
+
+
+def _move(c: Connection, uid: str, new: str, at: float, note: str = "") -> None:
+    """The only place where a study changes state. Raises IllegalMove."""
+    old = c.execute(select(studies.c.state).where(studies.c.uid == uid)).scalar_one()
+    if new not in MOVES[old]:
+        raise IllegalMove(uid, old, new)
+    c.execute(_study(uid).values(state=new))
+    c.execute(insert(history).values(study_uid=uid, at=at, state=new, note=note))
+
+
+def _advance(c: Connection, job: Job, new: str, at: float, note: str = "") -> None:
+    """Moves the study of `job` on, unless a newer verdict or newer instances have taken it over, or it is there already."""
+    state = c.execute(select(studies.c.state).where(studies.c.uid == job.study_uid)).scalar_one()
+    if _is_current(c, job) and state != new:
+        _move(c, job.study_uid, new, at, note)
+
+
+def _settle(c: Connection, job: Job, at: float) -> None:
+    """Everything stored: the study is delivered, or declined where the documents said so."""
+    state = c.execute(select(studies.c.state).where(studies.c.uid == job.study_uid)).scalar_one()
+    outcome = c.execute(select(jobs.c.outcome).where(*_job_is(job))).scalar_one()
+    waiting = c.execute(select(func.count()).select_from(_waiting().where(*_documents_of(job)).subquery())).scalar_one()
+    if state == "delivering" and not waiting:
+        _advance(c, job, "declined" if outcome == "declined" else "delivered", at)
+
+
+def _is_current(c: Connection, job: Job) -> bool:
+    study = c.execute(select(studies.c.digest, studies.c.attempt).where(studies.c.uid == job.study_uid)).one()
+    return (study.digest, study.attempt) == (job.digest, job.attempt)
+
+
+def _unchanged(c: Connection, uid: str, clock: Clock) -> bool:
+    study = c.execute(select(studies).where(studies.c.uid == uid)).one()
+    return study.state == "receiving" and Clock(study.opened_at, study.changed_at) == clock
+
+
+def _study(uid: str) -> Any:
+    return update(studies).where(studies.c.uid == uid)
+
+
+def _key(study_uid: str, sop_instance_uid: str) -> tuple[Any, Any]:
+    return instances.c.study_uid == study_uid, instances.c.sop_instance_uid == sop_instance_uid
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(row.study_uid, row.digest, row.attempt)
+
+
+def _job_is(job: Job) -> tuple[Any, ...]:
+    return jobs.c.study_uid == job.study_uid, jobs.c.digest == job.digest, jobs.c.attempt == job.attempt
+
+
+def _documents_of(job: Job) -> tuple[Any, ...]:
+    return documents.c.study_uid == job.study_uid, documents.c.digest == job.digest
+
+
+def _delivery_is(uid: str, destination: str) -> tuple[Any, ...]:
+    return deliveries.c.sop_instance_uid == uid, deliveries.c.destination == destination
+
+
+def _waiting() -> Any:
+    columns = (deliveries, documents.c.study_uid, documents.c.path)
+    return select(*columns).join(documents).where(deliveries.c.state != "stored").order_by(documents.c.made_at, documents.c.kind.desc())

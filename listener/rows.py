@@ -1,0 +1,88 @@
+"""rows: records to rows of the ledger and back. Paths in rows are relative to the state folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row
+
+from pipeline.records import Document, Headers, Instance, Report, Study
+
+_TUPLES = ("image_type", "scanning_sequence", "image_position_patient", "image_orientation_patient", "pixel_spacing")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One verdict "complete": which study, which set of its instances, and the how-manieth try."""
+
+    study_uid: str
+    digest: str
+    attempt: int = 1
+
+    @property
+    def workflow_id(self) -> str:
+        """Starting one workflow id twice starts one workflow."""
+        return f"job|{self.study_uid}|{self.digest}|{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a job is about."""
+
+    study: Study  # only the instances that were there at the verdict
+    judged_at: float  # Unix seconds; the documents' date and time, so that a second run makes the same
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One document for one destination."""
+
+    sop_instance_uid: str
+    destination: str
+    study_uid: str
+    path: Path
+    attempts: int
+
+
+def instance(row: Row[Any], folder: Path) -> Instance:
+    values = {key: value for key, value in row._mapping.items() if key not in ("headers", "path", "can_answer")}
+    headers: dict[str, Any] = {k: tuple(v) if k in _TUPLES and v is not None else v for k, v in row.headers.items()}
+    return Instance(**values, path=folder / row.path, headers=Headers(**headers))
+
+
+def instance_row(instance: Instance, folder: Path) -> dict[str, Any]:
+    return {**asdict(instance), "path": str(instance.path.relative_to(folder))}
+
+
+def document_row(job: Job, document: Document, path: Path, folder: Path, at: float) -> dict[str, Any]:
+    return {
+        "sop_instance_uid": document.sop_instance_uid,
+        "study_uid": job.study_uid,
+        "digest": job.digest,
+        "kind": document.kind,
+        "sop_class_uid": document.sop_class_uid,
+        "path": str(path.relative_to(folder)),
+        "sha256": hashlib.sha256(document.data).hexdigest(),
+        "made_at": at,
+    }
+
+
+def delivery(row: Row[Any], folder: Path) -> Delivery:
+    return Delivery(row.sop_instance_uid, row.destination, row.study_uid, folder / row.path, row.attempts)
+
+
+def result(report: Report) -> dict[str, Any]:
+    """What a report says, as JSON: the answer and how it came about, nothing of the patient."""
+    return {
+        "reason": report.reason,
+        "model": report.model,
+        "variant": report.variant,
+        "agreement": report.agreement,
+        "series": report.choice.series.uid if report.choice.series else None,
+        "passed_over": [asdict(series) for series in report.choice.passed_over],
+        "finding": None if report.finding is None else asdict(report.finding),
+        "timings_ms": dict(report.timings_ms),
+    }

@@ -1,0 +1,197 @@
+"""service: the life of `vitalcheck serve`, from top to bottom. Read me first.
+
+    start   lock the state folder, open the ledger, recover the spool, open the ports, start workers
+    serve   judge what is complete, hand it over, keep the workers alive
+    drain   accept nothing more, let associations end, let workers finish or persist
+    stop    everything is on disk; exit 0
+
+The receiver (this process) and its workers meet only through spool and ledger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from sqlalchemy.exc import DatabaseError
+
+from listener import completion, engine, logs
+from listener.completion import Clock, Complete, Limits
+from listener.config import Config
+from listener.eligibility import reason_against
+from listener.engine import Engine
+from listener.errors import AlreadyRunning
+from listener.ledger import Ledger
+from listener.scp import Scp
+from listener.spool import Spool
+from listener.supervisor import Supervisor
+from listener.web import app as web
+
+log = logs.get()
+
+LEAST_WAIT, LONGEST_WAIT = 0.05, 1.0  # s between two looks at the clocks
+SWEEP_SECONDS = 5.0  # between two looks for what the engine gave up
+ASSOCIATIONS_PATIENCE, WORKERS_PATIENCE = 5.0, 20.0  # s; together under the 30 that SIGTERM may take
+
+
+def serve(config: Config, config_path: Path | None) -> int:
+    """Runs until SIGTERM or Ctrl-C; the exit status. Raises VitalCheckError where it cannot start."""
+    logs.configure(config.log.format, config.log.level)
+    os.umask(0o077)
+    config.state.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(config.state.dir):
+        service = Service(config, config_path)
+        try:
+            service.start()
+            service.serve()
+        finally:
+            service.drain()
+    log.info("service.stopped")
+    return 0
+
+
+class Service:
+    """The receiver process. `port` and `accepting` are what the page wants to know."""
+
+    def __init__(self, config: Config, config_path: Path | None) -> None:
+        self.config = config
+        self.ledger = Ledger(config.state.dir)
+        engine.prepare(config.state.dir)
+        self.engine = Engine(config.state.dir)
+        self.spool = Spool(config.state.dir, self.ledger, config.state.min_free_bytes)
+        self.workers = Supervisor(config.worker.processes, config_path)
+        self.port = config.listener.port
+        self._scp = Scp(config.listener, self.spool, self._wake_up)
+        self._web: web.Server | None = None
+        self._limits = Limits(config.completion.quiet_seconds, config.completion.max_wait_seconds)
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._ready = False
+        self._swept_at = 0.0
+
+    @property
+    def accepting(self) -> bool:
+        return self._scp.listening
+
+    # Start
+
+    def start(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        parts, indexed = self.spool.recover()
+        self.ledger.forget_workers()
+        self._hand_over_again()
+        self.port = self._scp.start()
+        self._web = web.start(self.config, self.ledger, self)
+        self.workers.start()  # last: a port that is taken ends us at once
+        log.info("service.started", port=self.port, http=self._web.port, count=parts, instances=indexed, dir=str(self.config.state.dir))
+
+    def _hand_over_again(self) -> None:
+        """What was open when we ended, told to the engine again; what it knows already it takes for told."""
+        for job in self.ledger.jobs_unfinished():
+            self.engine.hand_over(job)
+        for waiting in self.ledger.deliveries_waiting():
+            self.engine.deliver(waiting.sop_instance_uid, waiting.destination, waiting.attempts + 1)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        log.info("service.stopping", signal=signal.Signals(number).name)
+        self._stop.set()
+        self._wake.set()
+
+    def _wake_up(self) -> None:
+        """An instance was kept."""
+        self._wake.set()
+
+    # Serve
+
+    def serve(self) -> None:
+        """Until we are asked to stop. A database that fails for a while is waited for: what was acknowledged is on disk."""
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                wait = self._tick(time.time())
+            except DatabaseError as error:
+                log.error("ledger.failed", error=logs.explain(error))
+                wait = LONGEST_WAIT
+            self.workers.keep_alive(time.monotonic())
+            self._wake.wait(wait)
+            self._stop.wait(LEAST_WAIT)  # a burst of instances is one look at the clocks
+
+    def _tick(self, now: float) -> float:
+        """One round; seconds until the next one is due."""
+        due = self._judge(now)
+        for job in self.ledger.jobs_to_hand_over():
+            self.engine.hand_over(job)
+            self.ledger.handed_over(job, now)
+        if now - self._swept_at >= SWEEP_SECONDS:
+            self._swept_at = now
+            self._sweep(now)
+        if not self._ready and self._workers_ready():
+            self._ready = True
+            log.info(
+                "service.ready", port=self.port, http=self._web.port if self._web else 0, pid=os.getpid(), version=version("vitalcheck")
+            )
+        return min(LONGEST_WAIT, max(0.0, due - now)) if self._ready else LEAST_WAIT
+
+    def _judge(self, now: float) -> float:
+        """A verdict for every study that can have one; when the next one is due."""
+        due = now + LONGEST_WAIT
+        for uid, clock in self.ledger.receiving().items():
+            verdict = completion.judge(clock, now, self._limits)
+            if isinstance(verdict, Complete):
+                self._conclude(uid, clock, verdict.because, now)
+            else:
+                due = min(due, verdict.until)
+        return due
+
+    def _conclude(self, uid: str, clock: Clock, because: str, now: float) -> None:
+        """A complete study becomes a job, or is declined where nothing in it could be analysed."""
+        study = self.ledger.study(uid)
+        reason = reason_against(study) if study else None
+        if reason is not None:
+            if self.ledger.decline(uid, clock, reason, now):
+                log.info("study.declined", study_uid=uid, reason=reason)
+            return
+        snapshot = self.ledger.answering(uid)
+        job = self.ledger.queue(snapshot, clock, because, now) if snapshot else None
+        if job is not None and snapshot is not None:
+            log.info("study.complete", study_uid=uid, because=because, instances=len(snapshot.instances), digest=job.digest)
+
+    def _sweep(self, now: float) -> None:
+        """A study that ended its worker too often is quarantined, so that it cannot stop the others."""
+        for job in self.engine.given_up(self.ledger.jobs_unfinished()):
+            reason = "its analysis ended the worker process, again and again; `vitalcheck studies retry` tries once more"
+            self.ledger.quarantine(job, reason, now)
+            log.error("study.quarantined", study_uid=job.study_uid, digest=job.digest, attempt=job.attempt, error=reason)
+
+    def _workers_ready(self) -> bool:
+        ready = {line.pid for line in self.ledger.workers() if line.ready}
+        return bool(self.workers.pids) and self.workers.pids <= ready
+
+    # Drain and stop
+
+    def drain(self) -> None:
+        """What is acknowledged is on disk already, so nothing here can lose it."""
+        self._scp.stop(ASSOCIATIONS_PATIENCE)
+        self.workers.stop(WORKERS_PATIENCE)
+        if self._web:
+            self._web.stop()
+        self.engine.close()
+        self.ledger.close()
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Two receivers on one state folder would run each other's work. The lock ends with the process, however it ends."""
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AlreadyRunning(state) from error
+        yield

@@ -1,0 +1,220 @@
+"""listener/spool.py over a real folder and a real ledger."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from objects import dataset
+from pydicom.dataset import FileDataset
+from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
+
+from listener import spool as spools
+from listener.errors import CannotUnderstand, Mismatch, OutOfResources, Refused
+from listener.ledger import FILE, Ledger
+from listener.spool import Command, Spool
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path, Ledger(tmp_path), 0)
+
+
+def part_10(ds: FileDataset) -> bytes:
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def command(ds: FileDataset) -> Command:
+    return Command(ds.SOPClassUID, ds.SOPInstanceUID, "CT01", "VITALCHECK")
+
+
+def keep(spool: Spool, ds: FileDataset) -> tuple[str, Path]:
+    outcome, instance = spool.keep([part_10(ds)], command(ds))
+    return outcome, instance.path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_was_sent_is_what_lies_there(spool: Spool, tmp_path: Path) -> None:
+    """Byte for byte, under names made of UIDs only, readable by nobody else, with its row."""
+    ds = dataset()
+    outcome, path = keep(spool, ds)
+    assert (outcome, path) == ("kept", tmp_path / "spool" / "1.2.3" / "1.2.3.1.1.dcm")
+    assert path.read_bytes() == part_10(ds)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert files(tmp_path / "spool") == ["1.2.3/1.2.3.1.1.dcm"]
+    found = Ledger(tmp_path).find("1.2.3", "1.2.3.1.1")
+    assert found is not None
+    assert found.path == path
+
+
+def test_the_same_again_changes_nothing(spool: Spool, tmp_path: Path) -> None:
+    """An instance that comes twice is one file and one row."""
+    assert [keep(spool, dataset())[0] for _ in range(2)] == ["kept", "duplicate"]
+    assert files(tmp_path / "spool") == ["1.2.3/1.2.3.1.1.dcm"]
+
+
+def test_another_transfer_syntax_is_no_conflict(spool: Spool, tmp_path: Path) -> None:
+    """The first is kept, the second is known."""
+    keep(spool, dataset())
+    other = dataset()
+    other.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    buffer = BytesIO()
+    other.save_as(buffer, implicit_vr=True, enforce_file_format=True)
+    outcome, instance = spool.keep([buffer.getvalue()], command(other))
+    assert (outcome, instance.transfer_syntax_uid) == ("other_syntax", "1.2.840.10008.1.2.1")
+    assert files(tmp_path / "spool") == ["1.2.3/1.2.3.1.1.dcm"]
+
+
+def test_other_bytes_are_kept_aside(spool: Spool, tmp_path: Path) -> None:
+    """Neither overwritten nor mixed in; sent a third time it is still one file aside."""
+    first = keep(spool, dataset())[1].read_bytes()
+    for _ in range(2):
+        assert keep(spool, dataset(EchoTime="5"))[0] == "conflict"
+    aside, kept = files(tmp_path / "spool")
+    assert (tmp_path / "spool" / kept).read_bytes() == first
+    assert aside.endswith(".aside")
+    assert len(Ledger(tmp_path).describe("1.2.3")["kept_aside"]) == 1
+    assert len(Ledger(tmp_path).study("1.2.3").instances) == 1  # type: ignore[union-attr]
+
+
+def test_a_lost_file_comes_back_with_the_next_copy(spool: Spool) -> None:
+    """A row is no promise without its bytes: a duplicate of a file that has gone is kept."""
+    path = keep(spool, dataset())[1]
+    path.unlink()
+    assert keep(spool, dataset())[0] == "duplicate"
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("uid", ["../../x", "", "1.2\0", "1." + "2" * 64, "1..2", "1.2.", "a.b", "1/2"])
+def test_uids_that_are_none_are_refused(spool: Spool, tmp_path: Path, uid: str) -> None:
+    """Whatever the command calls itself, no file leaves the spool, and none is left in it."""
+    ds = dataset()
+    with pytest.raises(CannotUnderstand, match="not a UID") as caught:
+        spool.keep([part_10(ds)], Command(MRImageStorage, uid, "CT01", "VITALCHECK"))
+    assert caught.value.status == 0xC000
+    assert files(tmp_path / "spool") == []
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_a_study_uid_that_is_none_is_refused(spool: Spool, tmp_path: Path, keyword: str) -> None:
+    """UIDs inside the data set become names of folders too."""
+    ds = dataset()
+    raw = part_10(ds)
+    old = str(ds[keyword].value).encode()
+    tag = b"\x20\x00\x0d\x00UI" if keyword == "StudyInstanceUID" else b"\x20\x00\x0e\x00UI"
+    at = raw.index(tag) + 8
+    raw = raw[:at] + b"../x"[: len(old)].ljust(len(old), b"/") + raw[at + len(old) :]
+    with pytest.raises(CannotUnderstand, match="not a UID"):
+        spool.keep([raw], command(ds))
+    assert files(tmp_path / "spool") == []
+
+
+def test_command_and_data_set_must_agree(spool: Spool, tmp_path: Path) -> None:
+    """0xA900 where SOP class or SOP Instance UID differ, 0xC000 where the data set cannot be read; nothing is left behind."""
+    ds = dataset()
+    for wrong in (Command("1.2.840.10008.5.1.4.1.1.2", ds.SOPInstanceUID, "CT01", ""), Command(ds.SOPClassUID, "1.2.9", "CT01", "")):
+        with pytest.raises(Mismatch) as caught:
+            spool.keep([part_10(ds)], wrong)
+        assert caught.value.status == 0xA900
+    with pytest.raises(CannotUnderstand):
+        spool.keep([part_10(ds)[:132], b"rubbish" * 20], command(ds))
+    assert files(tmp_path / "spool") == []
+
+
+def test_too_little_space_is_out_of_resources(tmp_path: Path) -> None:
+    """Below state.min_free_bytes nothing is written and the status is 0xA700."""
+    spool = Spool(tmp_path, Ledger(tmp_path), 1 << 62)
+    with pytest.raises(OutOfResources, match="min_free_bytes") as caught:
+        keep(spool, dataset())
+    assert caught.value.status == 0xA700
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short write followed by ENOSPC is 0xA700, and the next instance is kept when space returns."""
+    real = os.write
+
+    def short(descriptor: int, data: memoryview) -> int:
+        if len(data) < 600:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data[:500])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spools.os, "write", short)
+        with pytest.raises(OutOfResources, match="No space left"):
+            keep(spool, dataset())
+    assert files(tmp_path / "spool") == []
+    assert keep(spool, dataset())[0] == "kept"
+
+
+def test_short_writes_are_made_whole(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may write less than it was asked to."""
+    real = os.write
+    monkeypatch.setattr(spools.os, "write", lambda descriptor, data: real(descriptor, data[:100]))
+    ds = dataset()
+    assert keep(spool, ds)[1].read_bytes() == part_10(ds)
+
+
+def test_bytes_are_on_disk_before_the_row(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fdatasync of the file, then fsync of every folder whose names changed, then the row."""
+    order: list[str] = []
+    real_data, real_folder, real_add = os.fdatasync, os.fsync, Ledger.add
+    monkeypatch.setattr(spools.os, "fdatasync", lambda fd: (order.append("file"), real_data(fd))[1])
+    monkeypatch.setattr(spools.os, "fsync", lambda fd: (order.append("folder"), real_folder(fd))[1])
+    monkeypatch.setattr(Ledger, "add", lambda self, *a, **k: (order.append("row"), real_add(self, *a, **k))[1])
+    keep(spool, dataset())
+    keep(spool, dataset(number=2))
+    assert order == ["file", "folder", "folder", "row", "file", "folder", "row"]
+
+
+def test_start_up_mends_what_a_crash_left(spool: Spool, tmp_path: Path) -> None:
+    """A part is removed, a file without a row gets one, and a second start finds nothing to do."""
+    kept = keep(spool, dataset())[1]
+    (tmp_path / FILE).unlink()
+    (tmp_path / "spool" / "incoming" / "x.part").write_bytes(b"torn")
+    again = Spool(tmp_path, Ledger(tmp_path), 0)
+    assert again.recover() == (1, 1)
+    assert Ledger(tmp_path).find("1.2.3", "1.2.3.1.1").path == kept  # type: ignore[union-attr]
+    assert again.recover() == (0, 0)
+
+
+def test_a_row_that_cannot_be_written_takes_its_file_along(spool: Spool, tmp_path: Path) -> None:
+    """A ledger that is locked or full refuses the instance with 0xA700, and nothing of it stays."""
+    with Ledger(tmp_path)._write() as c:
+        c.exec_driver_sql("CREATE TRIGGER full BEFORE INSERT ON instances BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END")
+    with pytest.raises(OutOfResources, match="ledger"):
+        keep(spool, dataset())
+    assert files(tmp_path / "spool") == []
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arrivals=st.lists(st.integers(1, 4), min_size=1, max_size=8))
+def test_any_order_with_duplicates_is_the_same_spool(tmp_path_factory: pytest.TempPathFactory, arrivals: list[int]) -> None:
+    """However instances come, and come again, at once or one by one, each lies there once."""
+    folder = tmp_path_factory.mktemp("state")
+    spool = Spool(folder, Ledger(folder), 0)
+    threads = [threading.Thread(target=keep, args=(spool, dataset(number=n))) for n in arrivals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert files(folder / "spool") == sorted(f"1.2.3/1.2.3.1.{n}.dcm" for n in set(arrivals))
+
+
+def test_refusals_know_their_instance(spool: Spool) -> None:
+    """The error carries the UID it happened to."""
+    ds = dataset()
+    with pytest.raises(Refused) as caught:
+        spool.keep([part_10(ds)], Command("1.2", ds.SOPInstanceUID, "CT01", ""))
+    assert caught.value.uid == ds.SOPInstanceUID
