@@ -22,7 +22,8 @@ def zoo(tmp_path: Path) -> Path:
 
 
 def spoil(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 0xFF]))
 
 
 def test_bundled() -> None:
