@@ -28,7 +28,7 @@ ALLOWED = frozenset(
         "assoc", "peer", "called", "address", "port", "http", "dir", "version", "pid", "slot", "exit", "signal", "library", "where",
         "study_uid", "series_uid", "sop_instance_uid", "sop_class_uid", "digest", "document", "destination",
         "because", "reason", "error", "status", "attempt", "next_in_s", "bytes", "instances", "documents", "count", "ms",
-        "model", "variant", "agreement",
+        "model", "variant", "agreement", "rate", "compared",
     }
 )  # fmt: skip
 
