@@ -24,6 +24,12 @@ def test_a_study_that_never_rests_is_complete_at_the_latest_after_the_longest_wa
     assert judge(Clock(T0, T0 + 599.5), T0 + 600, LIMITS) == Complete("open for 600 s")
 
 
+def test_a_clock_that_was_set_back_holds_no_study_up() -> None:
+    """An hour back, and the study is judged now, not in an hour; the few ms between two looks at the clock are no such thing."""
+    assert judge(Clock(T0, T0 + 10), T0 - 3600, LIMITS) == Complete("the clock was set back")
+    assert judge(Clock(T0, T0), T0 - 0.01, LIMITS) == Waiting(until=T0 + 3)
+
+
 @given(st.floats(0, 1000), st.floats(0, 1000), st.floats(0, 2000))
 def test_waiting_until_its_own_deadline_is_enough(opened: float, streamed: float, later: float) -> None:
     """Whoever is told to wait until t, and asks again at t, is told complete."""

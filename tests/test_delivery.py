@@ -71,6 +71,14 @@ def test_trouble_of_the_network_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
         assert delivery.send(document(), pacs.destination, "VITALCHECK") == Failed("PACS accepts none of the SOP classes offered")
 
 
+def test_a_document_cut_short_is_an_answer() -> None:
+    """What cannot be read or sent is worth another attempt and never an exception, which would be the last attempt."""
+    with StoragePeer() as pacs:
+        answer = delivery.send(document()[:100], pacs.destination, "VITALCHECK")
+    assert isinstance(answer, Failed)
+    assert "could not be sent to PACS" in answer.reason
+
+
 def test_echo_tells_whether_documents_would_be_taken() -> None:
     """C-ECHO answered and both SR classes accepted, or what is missing."""
     with StoragePeer() as pacs:

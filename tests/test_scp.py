@@ -15,6 +15,7 @@ from peers import FAIR, free_port, need, push, scanner, store_as, wait_for
 from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind, Verification
 
+from listener import metrics
 from listener.config import Listener, Peer
 from listener.errors import NoListen
 from listener.ledger import Ledger
@@ -113,6 +114,15 @@ def test_only_storage_and_verification_are_negotiated(receiver: Receiver) -> Non
     for syntax in (JPEG2000Lossless, ImplicitVRLittleEndian):
         with scanner(receiver.port, [MRImageStorage], syntaxes=[syntax]) as assoc:
             assert [context.transfer_syntax for context in assoc.accepted_contexts] == [[syntax]]
+
+
+def test_an_association_that_agrees_on_nothing_ends_too(receiver: Receiver) -> None:
+    """A peer that offers only what we do not know is let in, hangs up, and is not counted as open for ever."""
+    before = metrics.open_associations._value.get()
+    with scanner(receiver.port, [PatientRootQueryRetrieveInformationModelFind]) as assoc:
+        assert not assoc.accepted_contexts
+    wait_for(lambda: not receiver.scp._sessions, 5, "the end of the association")
+    assert metrics.open_associations._value.get() == before
 
 
 def test_duplicates_and_conflicts_are_acknowledged(receiver: Receiver) -> None:

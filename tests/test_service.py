@@ -149,3 +149,23 @@ def test_a_destination_that_is_down_is_tried_again(tmp_path: Path) -> None:
             told = node.wait_for_state("1.2.20", "delivered")
             assert len(arrived(pacs, "1.2.20")) == 2
         assert all(delivery["attempts"] >= 2 for delivery in told["deliveries"])
+
+
+def test_a_ledger_that_is_gone_is_made_again(tmp_path: Path, pacs: StoragePeer) -> None:
+    """Ledger deleted, spool there: what lies in the spool is answered again, whatever the engine remembers of it."""
+    with Node(tmp_path, pacs.port) as node:
+        push(node.port, head("1.2.30"))
+        node.wait_for_state("1.2.30", "delivered")
+        assert node.stop() == 0
+        for file in node.state.glob("ledger.sqlite*"):
+            file.unlink()
+        node.start()
+        assert node.wait_for_state("1.2.30", "delivered", seconds=60)["finding"]["label"] == "glioma"
+
+
+def test_a_state_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
+    """Exit status 1, with the folder and how to mend it."""
+    (tmp_path / "state").write_text("a file")
+    node = Node(tmp_path, None)
+    assert node.start(ready=False).wait(60) == 1
+    assert f"{tmp_path / 'state'}: cannot be written to (File exists); give its owner" in node.log_path.read_text()

@@ -198,6 +198,15 @@ def test_a_row_that_cannot_be_written_takes_its_file_along(spool: Spool, tmp_pat
     assert files(tmp_path / "spool") == []
 
 
+def test_a_ledger_that_cannot_be_read_is_out_of_resources(spool: Spool, tmp_path: Path) -> None:
+    """Looking an instance up may fail as writing its row may: 0xA700, and nothing of it stays."""
+    with Ledger(tmp_path)._write() as c:
+        c.exec_driver_sql("ALTER TABLE instances RENAME TO lost")
+    with pytest.raises(OutOfResources, match="ledger"):
+        keep(spool, dataset())
+    assert files(tmp_path / "spool") == []
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrivals=st.lists(st.integers(1, 4), min_size=1, max_size=8))
 def test_any_order_with_duplicates_is_the_same_spool(tmp_path_factory: pytest.TempPathFactory, arrivals: list[int]) -> None:

@@ -120,13 +120,15 @@ def augment(grey: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _placing(count: int) -> Tensor:
-    """Affine matrices (count, 2, 3); one in eight is zoomed out, so that small bright discs (the vertex) are not strange."""
+    """Affine matrices (count, 2, 3). One in eight is zoomed out, so that small bright discs (the vertex) are not strange, and one in
+    four stands on its head, because not every file that says how it lies says it right.
+    """
     turn, aspect = _around(count) * 0.3, 1 + _around(count) * 0.12
     scale = torch.where(torch.rand(count) < 0.125, 1.2 + 0.6 * torch.rand(count), 1 + _around(count) * 0.18)
-    mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+    mirror, upright = torch.where(torch.rand(count) < 0.5, -1.0, 1.0), torch.where(torch.rand(count) < 0.25, -1.0, 1.0)
     shift = _around(count, 2) * 0.1
     across = torch.stack([mirror * turn.cos() * scale * aspect, -turn.sin() * scale, shift[:, 0]], 1)
-    down = torch.stack([mirror * turn.sin() * scale, turn.cos() * scale / aspect, shift[:, 1]], 1)
+    down = upright[:, None] * torch.stack([mirror * turn.sin() * scale, turn.cos() * scale / aspect, shift[:, 1]], 1)
     return torch.stack([across, down], 1)
 
 

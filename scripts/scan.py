@@ -1,0 +1,141 @@
+"""Parallel slices through a painted head, as a scanner would measure them: pose, partial volume, coil shading, Rician noise.
+
+World coordinates are DICOM patient coordinates in mm (L, P, S), their origin near the middle of the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from scripts.paint import WHITE, Head, Volume
+
+Plane = Literal["axial", "coronal", "sagittal"]
+
+CENTRE = np.array([90.0, 106.0, 84.0])  # voxel of the painted head that lies at the origin when nothing is turned
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+WHITE_STORED = 450.0  # stored value of white matter: 12-bit scanners leave head room for fat and enhancement
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How slices of a plane lie: direction of growing column, of growing row (PS3.3 C.7.6.2.1.1), and mm from slice to slice."""
+
+    along_row: tuple[float, float, float]
+    along_column: tuple[float, float, float]
+    between: float  # thickness and gap, so that 24 slices cover the brain of this head
+    extent: tuple[float, float]  # mm along the normal that the head fills
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        return np.cross(self.along_row, self.along_column).astype(np.float64)
+
+
+FRAMES: dict[Plane, Frame] = {
+    "axial": Frame((1, 0, 0), (0, 1, 0), 6.0, (-74.0, 72.0)),
+    "coronal": Frame((1, 0, 0), (0, 0, -1), 7.0, (-86.0, 86.0)),
+    "sagittal": Frame((0, 1, 0), (0, 0, -1), 6.0, (-72.0, 72.0)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A stack of `slices` parallel slices, `size` x `size` pixels each; `centre` is where its middle lies on the normal, in mm."""
+
+    plane: Plane
+    slices: int
+    centre: float = 0.0
+    size: int = 256
+    field_of_view: float = 240.0  # mm
+    thickness: float = 5.0  # mm
+
+    @property
+    def spacing(self) -> float:
+        return self.field_of_view / self.size
+
+    @property
+    def offsets(self) -> NDArray[np.float64]:
+        """Where each slice's middle lies on the normal, in mm."""
+        steps = np.arange(self.slices) - (self.slices - 1) / 2
+        return np.asarray(self.centre + steps * FRAMES[self.plane].between, dtype=np.float64)
+
+    def origin(self, offset: float) -> NDArray[np.float64]:
+        """Patient coordinates of the centre of the first pixel of the slice at `offset`: Image Position (Patient)."""
+        frame = FRAMES[self.plane]
+        half = (self.size - 1) / 2 * self.spacing
+        corner = frame.normal * offset - half * np.add(frame.along_row, frame.along_column)
+        return np.asarray(corner, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a subject lies in the scanner: voxel = matrix @ patient coordinates + offset."""
+
+    matrix: NDArray[np.float64]  # (3, 3)
+    offset: NDArray[np.float64]  # (3,)
+
+
+def pose(seed: int) -> Pose:
+    """A few degrees of turn, a few per cent of size, a few mm of shift, as people lie and differ."""
+    rng = np.random.default_rng([seed, 101])
+    a, b, c = np.deg2rad(rng.uniform(-5.0, 5.0, 3))
+    turn = _rotation(0, a) @ _rotation(1, b) @ _rotation(2, c)
+    matrix = np.diag(1.0 / rng.uniform(0.95, 1.05, 3)) @ turn @ RAS_TO_LPS
+    return Pose(matrix, CENTRE + matrix @ rng.uniform(-4.0, 4.0, 3))
+
+
+def _rotation(axis: int, angle: float) -> NDArray[np.float64]:
+    matrix = np.eye(3)
+    i, j = (k for k in range(3) if k != axis)
+    matrix[i, i] = matrix[j, j] = np.cos(angle)
+    matrix[i, j], matrix[j, i] = -np.sin(angle), np.sin(angle)
+    return matrix
+
+
+def stack_for(head: Head, where: Pose, plane: Plane, slices: int, size: int) -> Stack:
+    """A stack over the whole head; one too short for that moves to the lesion, where there is one."""
+    frame = FRAMES[plane]
+    wanted = 0.0
+    if head.lesion.any():
+        voxel = np.argwhere(head.lesion).mean(0)
+        wanted = float(frame.normal @ np.linalg.solve(where.matrix, voxel - where.offset))
+    low, high = frame.extent
+    half = min(slices * frame.between, high - low) / 2
+    return Stack(plane, slices, float(np.clip(wanted, low + half, high - half)), size)
+
+
+def cut(volume: Volume, where: Pose, stack: Stack) -> Volume:
+    """(slice, row, column): the volume averaged over each slice's thickness, linearly interpolated."""
+    frame = FRAMES[stack.plane]
+    steps = np.stack(
+        [frame.between * frame.normal, stack.spacing * np.array(frame.along_column), stack.spacing * np.array(frame.along_row)], 1
+    )
+    shape = (stack.slices, stack.size, stack.size)
+    layers = np.arange(-2.0, 2.1) * stack.thickness / 5
+    total = np.zeros(shape, np.float32)
+    for layer in layers:
+        start = where.matrix @ stack.origin(float(stack.offsets[0] + layer)) + where.offset
+        total += ndimage.affine_transform(volume, where.matrix @ steps, start, shape, order=1)
+    return np.asarray(total / len(layers), dtype=np.float32)
+
+
+def measure(ideal: Volume, seed: int) -> NDArray[np.uint16]:
+    """Stored values (slice, row, column) of what a receive coil would deliver of `ideal`: shaded, noisy, magnitude."""
+    rng = np.random.default_rng([seed, 103])
+    shaded = ideal * (WHITE_STORED / WHITE) * _shading(ideal.shape, rng)
+    deviation = WHITE_STORED * rng.uniform(0.008, 0.018)
+    real, imaginary = deviation * rng.standard_normal((2, *ideal.shape), dtype=np.float32)
+    magnitude = np.hypot(shaded + real, imaginary).round()
+    return np.asarray(np.clip(magnitude, 0, 4095), dtype=np.uint16)
+
+
+def _shading(shape: tuple[int, ...], rng: np.random.Generator) -> Volume:
+    """A smooth gain about 1: tilted in the plane, and brighter towards the coil."""
+    down, across = (np.linspace(-1.0, 1.0, n, dtype=np.float32) for n in shape[1:])
+    tilt = rng.uniform(-0.08, 0.08, 2)
+    gain = 1.0 + tilt[0] * down[:, None] + tilt[1] * across + rng.uniform(0.0, 0.12) * (down[:, None] ** 2 + across**2)
+    return np.asarray(gain, dtype=np.float32)

@@ -1,0 +1,129 @@
+"""Phantom studies: valid DICOM, geometry that is true, the lesion where its mask says, the same bytes for the same options."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from typer.testing import CliRunner
+
+from scripts import make_phantom
+from scripts.make_phantom import lesion_mask, write_study
+from scripts.scan import FRAMES
+
+SMALL = {"slices": 5, "size": 64}
+
+
+def read(folder, **options) -> list[Dataset]:
+    return [pydicom.dcmread(path) for path in write_study(folder, **SMALL, **options)]
+
+
+def contrast(instances: list[Dataset], mask: np.ndarray) -> float:
+    """Mean of the lesion over mean of the head."""
+    pixels = np.stack([ds.pixel_array for ds in instances]).astype(float)
+    return float(pixels[mask].mean() / pixels[~mask & (pixels > 100)].mean())
+
+
+def test_study_is_one_subject_in_one_frame_of_reference(tmp_path):
+    """A study is a localizer of three planes, a T2 and a T1 series of one subject in one frame of reference, no UID used twice."""
+    study = read(tmp_path)
+    assert [ds.SeriesDescription for ds in study] == ["LOCALIZER"] * 3 + ["T2 TSE AX"] * 5 + ["T1 SE AX +C"] * 5
+    assert len({ds.SOPInstanceUID for ds in study}) == 13
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert len({ds[keyword].value for ds in study}) == 1
+    assert all(str(ds.PatientName).startswith("Phantom^") and ds.StudyInstanceUID.startswith("2.25.") for ds in study)
+
+
+@pytest.mark.parametrize("plane", list(FRAMES))
+def test_slices_are_parallel_and_evenly_spaced(tmp_path, plane):
+    """Positions of neighbouring slices differ by the spacing along the normal, in the order of the instance numbers."""
+    t1 = read(tmp_path, plane=plane, series=("t1",))
+    along_row, along_column = np.array(t1[0].ImageOrientationPatient).reshape(2, 3)
+    steps = np.diff([ds.ImagePositionPatient for ds in t1], axis=0)
+    assert [ds.InstanceNumber for ds in t1] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(steps, np.tile(np.cross(along_row, along_column) * FRAMES[plane].between, (4, 1)), atol=1e-3)
+
+
+@pytest.mark.parametrize(("tumour", "brighter"), [("meningioma", 1.3), ("pituitary", 1.2)])
+def test_mask_lies_on_the_lesion(tmp_path, tumour, brighter):
+    """Inside the mask of a solid tumour T1 after contrast is brighter than the rest of the head."""
+    t1 = read(tmp_path, tumour=tumour, series=("t1",))
+    mask = lesion_mask(tumour=tumour, seed=1, **SMALL)
+    assert mask.shape == (5, 64, 64)
+    assert contrast(t1, mask) > brighter
+
+
+def test_glioma_has_a_dark_core_and_a_bright_rim():
+    """The middle of a glioma is darker than white matter, its border brighter."""
+    head = make_phantom.paint("glioma", 1)
+    core = np.median(head.t1[head.lesion & (head.t2 > 180)])
+    rim = np.percentile(head.t1[head.lesion], 90)
+    assert core < 75 < 112 < 140 < rim
+
+
+def test_healthy_head_has_no_lesion():
+    """Nothing is painted where no tumour was asked for."""
+    assert not lesion_mask(tumour="none", seed=3, **SMALL).any()
+
+
+def test_lesion_is_at_the_same_place_in_all_planes():
+    """Masks of axial and sagittal stacks agree on where the lesion lies in the patient."""
+    centres = []
+    for plane, frame in FRAMES.items():
+        mask = lesion_mask(tumour="pituitary", seed=2, plane=plane, slices=24, size=128)
+        k, row, column = np.argwhere(mask).mean(0)
+        where, head = make_phantom.pose(2), make_phantom.paint("pituitary", 2)
+        stack = make_phantom.stack_for(head, where, plane, 24, 128)
+        origin = stack.origin(float(stack.offsets[0] + k * frame.between))
+        centres.append(origin + stack.spacing * (column * np.array(frame.along_row) + row * np.array(frame.along_column)))
+    np.testing.assert_allclose(centres, [centres[0]] * 3, atol=3.0)
+
+
+def test_same_options_give_the_same_bytes(tmp_path):
+    """Writing a study twice gives the same bytes; another seed gives other UIDs and other pixels."""
+    first, second = (write_study(tmp_path / name, tumour="none", **SMALL) for name in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    other = pydicom.dcmread(write_study(tmp_path / "c", tumour="none", seed=2, **SMALL)[-1])
+    same = pydicom.dcmread(first[-1])
+    assert other.SOPInstanceUID != same.SOPInstanceUID and other.PixelData != same.PixelData
+
+
+@pytest.mark.parametrize("syntax", ["rle", "jpegls", "jpeg2000"])
+def test_compressed_study_is_the_same_study(tmp_path, syntax):
+    """Every transfer syntax carries the same instances with the same pixels."""
+    plain = read(tmp_path / "plain", series=("t1",))
+    packed = read(tmp_path / syntax, series=("t1",), syntax=syntax)
+    assert [ds.SOPInstanceUID for ds in plain] == [ds.SOPInstanceUID for ds in packed]
+    assert all(np.array_equal(a.pixel_array, b.pixel_array) for a, b in zip(plain, packed, strict=True))
+    assert all(ds.file_meta.TransferSyntaxUID == make_phantom.SYNTAXES[syntax] for ds in packed)
+
+
+def test_enhanced_object_holds_the_same_slices(tmp_path):
+    """The Enhanced MR object has the pixels and positions of the classic series, frame by frame."""
+    classic = read(tmp_path / "classic", series=("t1",))
+    (enhanced,) = read(tmp_path / "enhanced", series=("t1",), enhanced=True)
+    assert np.array_equal(enhanced.pixel_array, np.stack([ds.pixel_array for ds in classic]))
+    frames = enhanced.PerFrameFunctionalGroupsSequence
+    assert [f.PlanePositionSequence[0].ImagePositionPatient for f in frames] == [ds.ImagePositionPatient for ds in classic]
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian package dicom3tools)")
+def test_objects_are_valid(tmp_path):
+    """dciodvfy finds no error in any kind of object, classic or enhanced, plain or compressed."""
+    paths = write_study(tmp_path / "a", **SMALL) + write_study(tmp_path / "b", series=("t1",), enhanced=True, syntax="jpegls", **SMALL)
+    for path in (paths[0], paths[3], paths[8], paths[-1]):
+        said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
+        assert "Error" not in said, f"{path.name}: {said}"
+
+
+def test_command_line_writes_study_and_mask(tmp_path):
+    """The command writes the study to its folder and the mask beside it, not into it."""
+    app = make_phantom.typer.Typer()
+    app.command()(make_phantom.main)
+    options = ["--tumour", "meningioma", "--seed", "4", "--plane", "coronal", "--slices", "3", "--size", "64", "--mask"]
+    result = CliRunner().invoke(app, [str(tmp_path / "study"), *options, str(tmp_path / "mask.npy")])
+    assert result.exit_code == 0, result.output
+    assert {path.suffix for path in (tmp_path / "study").iterdir()} == {".dcm"}
+    assert np.load(tmp_path / "mask.npy").shape == (3, 64, 64)
