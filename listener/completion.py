@@ -36,6 +36,8 @@ def judge(clock: Clock, now: float, limits: Limits) -> Waiting | Complete:
     """Complete after `quiet_seconds` without change, at the latest `max_wait_seconds` after opening; the larger set gets a new answer."""
     quiet_at = clock.changed_at + limits.quiet_seconds
     latest = clock.opened_at + limits.max_wait_seconds
+    if now < clock.changed_at - limits.quiet_seconds:
+        return Complete("the clock was set back")  # by how long nothing came cannot be known; the larger set gets a new answer
     if now >= quiet_at:
         return Complete(f"quiet for {limits.quiet_seconds:g} s")
     if now >= latest:

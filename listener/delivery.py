@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, build_context
 from pynetdicom.sop_class import ComprehensiveSRStorage, EnhancedSRStorage, Verification
 
+from listener import logs
 from listener.config import Destination
 
 STORED = frozenset({0x0000, 0x0111, 0xB000, 0xB006, 0xB007})  # success, duplicate (PS3.7 C.5.6), three warnings (PS3.4 table B.2-1)
@@ -35,8 +36,14 @@ class Failed:
 
 
 def send(data: bytes, destination: Destination, calling_ae: str) -> Sent | Failed:
-    """Stores the Part 10 file `data` at `destination`."""
-    ds = dcmread(BytesIO(data))
+    """Stores the Part 10 file `data` at `destination`. Never raises: the engine would take that for the last attempt."""
+    try:
+        return _stored(dcmread(BytesIO(data)), destination, calling_ae)
+    except Exception as error:  # noqa: BLE001 - a document cut short, a peer that hangs up between two of our calls
+        return Failed(f"the document could not be sent to {destination.ae_title}: {logs.explain(error)}")
+
+
+def _stored(ds: Dataset, destination: Destination, calling_ae: str) -> Sent | Failed:
     with _associated(destination, calling_ae, [ds.SOPClassUID]) as assoc:
         if isinstance(assoc, Failed):
             return assoc

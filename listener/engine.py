@@ -41,6 +41,12 @@ def prepare(state: Path) -> None:
     DBOS.migrate(url(state))
 
 
+def forget(state: Path) -> None:
+    """Removes what the engine remembers. Jobs and deliveries are facts of the ledger; without it these are memories of nothing."""
+    for suffix in ("", "-wal", "-shm"):
+        (state / f"engine.sqlite{suffix}").unlink(missing_ok=True)
+
+
 def pause(attempt: int) -> float:
     """Seconds between failed `attempt`, counted from 1, and the next."""
     return float(min(2.0 ** min(attempt, 16), LONGEST_PAUSE))  # capped twice: attempt 1024 would overflow

@@ -3,6 +3,7 @@
     VitalCheckError                exit code 1, DIMSE status 0x0110 (processing failure, PS3.7 C.5.8)
         ConfigError                exit code 2: a key or a value of the configuration
         AlreadyRunning             another process holds this state folder
+        NoState                    a state folder that cannot be made or written to
         NoListen                   a port that cannot be bound
         UnknownStudy               a Study Instance UID that the ledger does not hold
         IllegalMove                a study asked to change to a state that does not follow its own
@@ -34,6 +35,11 @@ class ConfigError(VitalCheckError):
 class AlreadyRunning(VitalCheckError):
     def __init__(self, folder: Path) -> None:
         super().__init__(f"{folder}: another VitalCheck works in this state folder; stop it, or set another state.dir")
+
+
+class NoState(VitalCheckError):
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(f"{folder}: cannot be written to ({error.strerror}); give its owner the right, or set another state.dir")
 
 
 class NoListen(VitalCheckError):

@@ -44,6 +44,7 @@ class Session:
     called: str
     address: str
     instances: int = 0
+    accepted: bool = False
 
     @property
     def names(self) -> dict[str, str]:
@@ -124,7 +125,10 @@ class Scp:
         log.warning("assoc.rejected", **session.names, called=session.called, address=session.address, reason=why)
 
     def _on_accepted(self, event: Any) -> None:
-        session = self._sessions[event.assoc]
+        session = self._sessions.get(event.assoc)
+        if session is None:  # hung up while it was being let in
+            return
+        session.accepted = True
         metrics.associations.labels(outcome="accepted").inc()
         metrics.open_associations.inc()
         log.info("assoc.accepted", **session.names, called=session.called, address=session.address)
@@ -132,7 +136,7 @@ class Scp:
     def _on_end(self, event: Any, how: str) -> None:
         """The first of release, abort and closed connection; what was acknowledged stays."""
         session = self._sessions.pop(event.assoc, None)
-        if session is None or not event.assoc.accepted_contexts:  # it was rejected
+        if session is None or not session.accepted:  # it was rejected
             return
         metrics.open_associations.dec()
         if how != "released":

@@ -20,15 +20,15 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import SQLAlchemyError
 
 from listener import completion, engine, logs
 from listener.completion import Clock, Complete, Limits
 from listener.config import Config
 from listener.eligibility import reason_against
 from listener.engine import Engine
-from listener.errors import AlreadyRunning
-from listener.ledger import Ledger
+from listener.errors import AlreadyRunning, NoState
+from listener.ledger import FILE, Ledger
 from listener.scp import Scp
 from listener.spool import Spool
 from listener.supervisor import Supervisor
@@ -45,7 +45,11 @@ def serve(config: Config, config_path: Path | None) -> int:
     """Runs until SIGTERM or Ctrl-C; the exit status. Raises VitalCheckError where it cannot start."""
     logs.configure(config.log.format, config.log.level)
     os.umask(0o077)
-    config.state.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        config.state.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (config.state.dir / "lock").touch()
+    except OSError as error:
+        raise NoState(config.state.dir, error) from error
     with _locked(config.state.dir):
         service = Service(config, config_path)
         try:
@@ -62,6 +66,8 @@ class Service:
 
     def __init__(self, config: Config, config_path: Path | None) -> None:
         self.config = config
+        if not (config.state.dir / FILE).exists():
+            engine.forget(config.state.dir)  # it would take a new ledger's jobs for done
         self.ledger = Ledger(config.state.dir)
         engine.prepare(config.state.dir)
         self.engine = Engine(config.state.dir)
@@ -116,7 +122,7 @@ class Service:
             self._wake.clear()
             try:
                 wait = self._tick(time.time())
-            except DatabaseError as error:
+            except SQLAlchemyError as error:
                 log.error("ledger.failed", error=logs.explain(error))
                 wait = LONGEST_WAIT
             self.workers.keep_alive(time.monotonic())

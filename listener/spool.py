@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import SQLAlchemyError
 
 from listener import headers, logs
 from listener.eligibility import can_answer
@@ -70,6 +70,9 @@ class Spool:
                 return self._place(part, instance, command)
         except OSError as error:
             raise OutOfResources(f"spool: {error.strerror}; free or mend the disk of state.dir", command.sop_instance_uid) from error
+        except SQLAlchemyError as error:
+            why = getattr(error, "orig", None) or type(error).__name__
+            raise OutOfResources(f"ledger: {why}; free or mend the disk of state.dir", command.sop_instance_uid) from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -113,9 +116,9 @@ class Spool:
         try:
             answers = can_answer(placed)
             self._ledger.add(placed, can_answer=answers, calling_ae=command.calling_ae, called_ae=command.called_ae)
-        except DatabaseError as error:
+        except SQLAlchemyError:
             placed.path.unlink(missing_ok=True)
-            raise OutOfResources(f"ledger: {error.orig}; free or mend the disk of state.dir", placed.sop_instance_uid) from error
+            raise
 
     def _index(self, path: Path) -> None:
         """A row for a file that was renamed but not acknowledged before the last end."""
