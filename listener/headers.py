@@ -35,7 +35,7 @@ _READ = [
         "SequenceName", "PulseSequenceName", "ImageType", "ScanningSequence", "AcquisitionContrast", "EchoTime", "RepetitionTime",
         "InversionTime", "ContrastBolusAgent", "ContrastBolusAgentSequence", "SeriesNumber", "InstanceNumber", "Rows", "Columns",
         "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-        "AnatomicRegionSequence",
+        "AnatomicRegionSequence", "PatientID", "IssuerOfPatientID",
     )
 ]  # fmt: skip
 
@@ -150,6 +150,7 @@ def _headers(ds: Dataset, has_pixels: bool) -> Headers:
     """Classic attributes from the data set itself; of an enhanced object those of its shared groups, else of its first frame."""
     mr = [ds, *_functional_groups(ds)]
     return Headers(
+        patient=_patient(ds),
         modality=_text(ds, "Modality").upper(),
         body_part_examined=(_text(ds, "BodyPartExamined") or _region(mr)).upper(),
         study_description=_text(ds, "StudyDescription"),
@@ -175,6 +176,13 @@ def _headers(ds: Dataset, has_pixels: bool) -> Headers:
         pixel_spacing=_first(mr, lambda d: _floats(d, "PixelSpacing", 2)),
         has_pixels=has_pixels,
     )
+
+
+def _patient(ds: Dataset) -> str:
+    """Issuers give the same ID to different people, so both count (PS3.3 C.2.2); spelling of the name does not."""
+    patient_id = _text(ds, "PatientID")
+    issued = f"{_text(ds, 'IssuerOfPatientID')}\\{patient_id}"
+    return hashlib.sha256(issued.encode()).hexdigest()[:16] if patient_id else ""
 
 
 def _functional_groups(ds: Dataset) -> list[Dataset]:

@@ -41,6 +41,7 @@ class Headers:
     They may hold free text of the study, so they never reach a log, a reason or a page.
     """
 
+    patient: str = ""  # digest of Patient ID and its issuer; empty where the object names none. Tells patients apart, names nobody
     modality: str = ""
     body_part_examined: str = ""
     study_description: str = ""

@@ -23,11 +23,16 @@ from pipeline.records import Batch, Choice, Report, Study
 from pipeline.report import make
 
 
+class MixedPatients(Exception):
+    """Instances of more than one patient under one Study Instance UID: a report on one of them would be in the other's record."""
+
+
 def analyze(study: Study, model: Model, now: datetime) -> Report:
     """The answer for `study`; `now` becomes the date and time of its documents.
 
-    Raises Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
+    Raises MixedPatients, Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
     """
+    _check_patient(study)
     manifest, timings = model.manifest, Timings()
     with timings("choose"):
         choice = choose(study, manifest)
@@ -56,6 +61,14 @@ def analyze(study: Study, model: Model, now: datetime) -> Report:
         documents=documents,
         timings_ms=timings.ms,
     )
+
+
+def _check_patient(study: Study) -> None:
+    patients = {instance.headers.patient for instance in study.instances} - {""}
+    if len(patients) > 1:
+        raise MixedPatients(
+            f"the study holds instances of {len(patients)} patients (by Patient ID); correct them at the source and send again"
+        )
 
 
 def _declined(study: Study, model: Model, choice: Choice, now: datetime) -> Report:

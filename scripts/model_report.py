@@ -53,7 +53,7 @@ Printed by `python -m scripts.train_image_model`, {manifest.gate.judged if manif
 fp32 and int8 are the shipped files in ONNX Runtime; PyTorch is the network that fp32 was exported from, in eager mode.
 Learnt from {measured.learnt} slices (folds 0-3, patients 01-05, the bundled healthy head): {len(plan.sizes)} epochs at {sizes} pixels
 in {minutes:.0f} minutes, then {plan.qat_steps} steps of quantisation-aware training.
-Everything below was measured on slices that were not learnt; no choice was made on them.
+Everything below was measured on slices that were not learnt.
 """
 
 

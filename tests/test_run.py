@@ -17,7 +17,7 @@ from models.selector import AdaptiveModelSelector
 from pipeline.decode import Undecodable
 from pipeline.infer import is_shadowed
 from pipeline.records import Study
-from pipeline.run import analyze
+from pipeline.run import MixedPatients, analyze
 from tests import objects
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -93,6 +93,28 @@ def test_broken_pixels(tmp_path: Path) -> None:
     """A chosen series whose pixels cannot be read is our failure, not a finding."""
     with pytest.raises(Undecodable):
         analyze(study(tmp_path, Rows=4000), model(), NOW)
+
+
+@pytest.mark.parametrize("other", [{"PatientID": "B"}, {"IssuerOfPatientID": "elsewhere"}], ids=["other ID", "other issuer"])
+def test_two_patients(tmp_path: Path, other: dict[str, str]) -> None:
+    """Instances of two patients under one study UID are not answered as one, and neither is named."""
+    described = {"SeriesDescription": "T1 SE", "BodyPartExamined": "HEAD"}
+    one = objects.instance(tmp_path, number=1, **described)
+    two = objects.instance(tmp_path, number=2, **described | other)
+
+    with pytest.raises(MixedPatients, match="2 patients") as caught:
+        analyze(headers.group([one, two])[0], model(), NOW)
+
+    assert objects.SECRET not in str(caught.value)
+
+
+def test_spelling_of_a_name(tmp_path: Path) -> None:
+    """One Patient ID is one patient, however the name is spelt; an object without an ID contradicts nobody."""
+    described = {"SeriesDescription": "T1 SE", "BodyPartExamined": "HEAD"}
+    differently = [{}, {"PatientName": "GEHEIM^PATIENT^"}, {"PatientID": ""}]
+    instances = [objects.instance(tmp_path, number=k + 1, **described | more) for k, more in enumerate(differently)]
+
+    assert analyze(headers.group(instances)[0], model(), NOW).state == "analysed"
 
 
 def test_shadowed() -> None:
