@@ -187,15 +187,23 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _write(report: Report, out: Path) -> list[Path]:
-    """OUT/<study UID>/<kind>.dcm, each whole or not at all."""
+    """OUT/<study UID>/<kind>.dcm, each whole or not at all. A document that lies there already stays: one UID, one set of bytes."""
     folder = out / _folder_name(report.study_uid)
     paths = []
     for document in report.documents:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{document.kind}.dcm"
-        write_whole(path, document.data)
+        if not _holds(path, document.sop_instance_uid):
+            write_whole(path, document.data)
         paths.append(path)
     return paths
+
+
+def _holds(path: Path, sop_instance_uid: str) -> bool:
+    try:
+        return headers.read(path).sop_instance_uid == sop_instance_uid
+    except NotDicom:
+        return False
 
 
 def _folder_name(study_uid: str) -> str:

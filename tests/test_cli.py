@@ -114,6 +114,19 @@ def test_analyze_of_one_slice_for_people(sh: Shell, tmp_path: Path) -> None:
     assert str(tmp_path / "out" / "1.2.1" / "summary.dcm") in done.out
 
 
+def test_analyze_twice_makes_a_document_once(sh: Shell, tmp_path: Path) -> None:
+    """A second run leaves the documents of the first, byte for byte; a spoilt one is made again."""
+    write(tmp_path / "in", dataset(**T1))
+    reports = sh("analyze", tmp_path / "in", "--out", tmp_path / "out", "--json").lines[0]["reports"]
+    first = [Path(report).read_bytes() for report in reports]
+    Path(reports[0]).write_bytes(b"spoilt")
+
+    sh("analyze", tmp_path / "in", "--out", tmp_path / "out")
+
+    assert Path(reports[1]).read_bytes() == first[1]
+    assert Path(reports[0]).read_bytes()[128:132] == b"DICM"
+
+
 def test_analyze_of_nothing_readable_is_1(sh: Shell, tmp_path: Path) -> None:
     """Where nothing at all is DICOM the exit status is 1 and one line says so."""
     (tmp_path / "notes.txt").write_text("no DICOM")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import objects
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,6 @@ from pydicom.uid import EnhancedMRImageStorage, JPEG2000Lossless, JPEGLSLossless
 from listener import headers
 from pipeline.decode import Undecodable, decode
 from pipeline.records import Series, Slices, Source
-from tests import objects
 
 PICTURE = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # JPEG 2000 wants room for its resolutions
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import objects
 import pytest
 
 from listener import headers
@@ -18,7 +19,6 @@ from pipeline.decode import Undecodable
 from pipeline.infer import is_shadowed
 from pipeline.records import Study
 from pipeline.run import MixedPatients, analyze
-from tests import objects
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LABELS = [
