@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS
+from sqlalchemy.exc import SQLAlchemyError
 
 from listener import config as configuration
 from listener import delivery, engine, logs
@@ -100,7 +101,14 @@ class Worker:
         return paths
 
     def deliver(self, document: str, name: str, attempt: int) -> float | None:
-        """One attempt; seconds until the next one, or None where none is needed."""
+        """One attempt; seconds until the next one, or None where none is needed. A ledger that fails costs an attempt, not the delivery."""
+        try:
+            return self._deliver(document, name, attempt)
+        except SQLAlchemyError as error:
+            log.error("ledger.failed", document=document, destination=name, attempt=attempt, error=logs.explain(error))
+            return engine.pause(attempt)
+
+    def _deliver(self, document: str, name: str, attempt: int) -> float | None:
         waiting = self.ledger.delivery(document, name)
         if waiting is None:
             return None
@@ -175,7 +183,10 @@ def run(config: Config, slot: int) -> int:
     logs.tame("dbos")
     log.info("worker.ready", slot=slot, pid=os.getpid())
     while not stop.is_set():
-        worker.beat()
+        try:
+            worker.beat()
+        except SQLAlchemyError as error:  # a full disk, say; the page sees that the heartbeat is old
+            log.error("ledger.failed", slot=slot, error=logs.explain(error))
         stop.wait(HEARTBEAT_SECONDS)
     DBOS.destroy(workflow_completion_timeout_sec=PATIENCE)
     return 0
