@@ -4,6 +4,10 @@
 
 All arrays are (181, 217, 181) on a 1 mm grid, axes to the patient's right, front and top, in the intensities of the anatomy
 (white matter 112). Everything that varies hangs on the seed. For demo and tests: nothing here is, or was made from, a patient.
+
+The bounds were chosen by what the bundled network recognises: gliomas only where it names them right (parietal and occipital ones it mostly
+calls meningioma), fat hardly brighter than in the anatomy, falx and front of the sagittal sinus without contrast (it sees glioma there).
+So these phantoms show that the path works; how good the network is they do not show.
 """
 
 from __future__ import annotations
@@ -131,7 +135,7 @@ def _glioma(head: Head, plain: Anatomy, rng: np.random.Generator) -> None:
     x, y, z = np.ogrid[tuple(slice(n) for n in head.t1.shape)]
     radius = rng.uniform(13.0, 17.0)
     deep = (plain.depth > radius + 2) & (plain.depth < radius + 16) & (plain.t1 > 104)
-    lobes = (y > 100) & (y < 156) & (z > 70) & (z < 112)  # frontal, insular, upper temporal: where most gliomas grow
+    lobes = (y > 100) & (y < 156) & (z > 70) & (z < 112)  # frontal, insular, upper temporal; the network misnames others
     centre = _pick(deep & lobes & (np.abs(x - MIDLINE) > radius + 4), rng)
     _push(head, plain, centre, radius, 0.4)
     box, r = _around(centre, radius, radius + 32, head.t1.shape, rng, stretch=0.2)
