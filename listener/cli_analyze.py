@@ -160,7 +160,7 @@ def _answer(study: Study, model: Model, out: Path) -> dict[str, Any]:
 
     name = f"{model.manifest.name} {model.manifest.version}"
     try:
-        report = run(study, model, datetime.now().astimezone())
+        report = run(study, [model], datetime.now().astimezone())
         return _as_json(report, [str(path) for path in _write(report, out)])
     except Exception as error:  # noqa: BLE001 - the edge of the loop over studies
         return {"study": study.uid, "state": "quarantined", "reason": logs.explain(error), **_NOTHING, "model": name, "reports": []}

@@ -84,7 +84,7 @@ class Worker:
         snapshot = self.ledger.begin(job, time.time())
         if snapshot is None or self.model is None:
             return
-        report = analyze(snapshot.study, self.model, datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone())
+        report = analyze(snapshot.study, [self.model], datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone())
         paths = self._keep(report)
         self.ledger.finish(job, report, paths, self._destinations, time.time())
         facts = {"model": report.model, "variant": report.variant, "agreement": report.agreement, "reason": report.reason}

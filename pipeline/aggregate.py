@@ -15,9 +15,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, StudyRule
-from pipeline.records import Affine, Finding, Pixels, Point, Prediction
+from pipeline.records import Affine, Finding, Geometry, Pixels, Point, Prediction
 
 _RAYS = 48  # corners of a region
+_GAP = 1.5  # of the usual distance: beyond it a slice is missing in between
 
 
 class Evidence(NamedTuple):
@@ -26,7 +27,7 @@ class Evidence(NamedTuple):
     logits: Pixels  # (slice, label)
     maps: Pixels | None  # (slice, label, row, column)
     head_area: Pixels  # (slice,)
-    between: float | None  # mm
+    geometry: Geometry
 
 
 class Weighed(NamedTuple):
@@ -41,7 +42,7 @@ class Weighed(NamedTuple):
 
 def aggregate(prediction: Prediction, manifest: Manifest) -> Finding:
     """One finding for the slices of `prediction`."""
-    found = Evidence(prediction.logits, prediction.evidence, prediction.head_area, prediction.between)
+    found = Evidence(prediction.logits, prediction.evidence, prediction.head_area, prediction.geometry)
     weighed = weigh(found, manifest)
     names, absent = manifest.label_names, manifest.absent
     label = names.index(absent) if weighed.call == "absent" else weighed.label
@@ -64,11 +65,12 @@ def deciding_rows(found: Evidence, manifest: Manifest) -> list[int]:
 def weigh(found: Evidence, manifest: Manifest) -> Weighed:
     """The study rule."""
     rule, absent = manifest.rule, manifest.label_names.index(manifest.absent)
-    step = _neighbour_step(found.between, rule, len(found.logits))
-    supported = None if found.maps is None else _supported(found.maps - found.maps[:, absent, None], step)
+    step = _neighbour_step(found.geometry.between, rule, len(found.logits))
+    near = _near(found.geometry, step, len(found.logits))
+    supported = None if found.maps is None else _supported(found.maps - found.maps[:, absent, None], step, near)
     if supported is None:
         relative = (found.logits - found.logits[:, absent, None])[..., None, None]
-        scores = _supported(relative, step)[..., 0, 0]
+        scores = _supported(relative, step, near)[..., 0, 0]
     else:
         scores = _strongest_mean(supported.reshape(*supported.shape[:2], -1), rule.strongest_cells, axis=2)
     scores = np.where(found.head_area[:, None] < rule.smallest_head * found.head_area.max(), -np.inf, scores)
@@ -90,13 +92,23 @@ def _neighbour_step(between: float | None, rule: StudyRule, slices: int) -> int:
     return min(max(step, 1), max(slices - 1, 1))
 
 
-def _supported(maps: Pixels, step: int) -> Pixels:
+def _near(geometry: Geometry, step: int, slices: int) -> NDArray[np.bool_]:
+    """(slices - step,): whether slice i and slice i + step are as near as they should be; across a gap they are no neighbours."""
+    if geometry.between is None or len(geometry.positions) != slices:
+        return np.ones(max(slices - step, 0), bool)
+    at = np.array(geometry.positions)
+    return np.asarray(at[step:] - at[:-step] <= _GAP * step * geometry.between, dtype=bool)
+
+
+def _supported(maps: Pixels, step: int, near: NDArray[np.bool_]) -> Pixels:
     """Each cell lowered to the mean with the better neighbour's evidence around it, where that is lower. (slice, label, row, column)."""
     if len(maps) == 1:
         return maps
     around = _widened(maps)
     nothing = np.full_like(maps[:step], -np.inf)
-    neighbour = np.maximum(np.concatenate([nothing, around[:-step]]), np.concatenate([around[step:], nothing]))
+    apart = ~near[:, None, None, None]
+    below, above = (np.where(apart, -np.inf, neighbour) for neighbour in (around[:-step], around[step:]))
+    neighbour = np.maximum(np.concatenate([nothing, below]), np.concatenate([above, nothing]))
     return np.asarray(np.where(np.isfinite(neighbour), np.minimum(maps, (maps + neighbour) / 2), maps), dtype=np.float32)
 
 

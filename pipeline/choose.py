@@ -7,6 +7,7 @@ scanner says of the acquisition (Enhanced MR), then echo, repetition and inversi
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from models.manifest import Manifest
 from pipeline.records import Choice, Headers, PassedOver, Series, Study
@@ -93,6 +94,15 @@ def choose(study: Study, manifest: Manifest) -> Choice:
     best = max(fit, key=_worth)
     passed += [_passed(series, "another series suits the model better") for series in fit if series is not best]
     return Choice(best, f"{what}{' after contrast' if _contrast(_headers(best)) > 0 else ''}", tuple(passed), expected=True)
+
+
+def choose_model(study: Study, manifests: Sequence[Manifest]) -> tuple[int, Choice]:
+    """The first of `manifests` (its index) that finds a series to read; without one, that whose answer somebody waits for, or the first."""
+    choices = [choose(study, manifest) for manifest in manifests]
+    number = next((k for k, choice in enumerate(choices) if choice.series), None)
+    if number is None:
+        number = next((k for k, choice in enumerate(choices) if choice.expected), 0)
+    return number, choices[number]
 
 
 def _judge(series: Series, manifest: Manifest) -> tuple[str | None, bool]:

@@ -59,6 +59,7 @@ def decode(series: Series) -> Slices:
         spacing=stack[0].spacing or (1.0, 1.0),
         between=float(np.median(np.diff(depths))) if len(depths) > 1 else None,
         orientation=stack[0].orientation,  # type: ignore[arg-type]
+        positions=tuple(depths) if len(depths) == len(stack) else (),
     )
 
 

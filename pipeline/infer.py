@@ -25,11 +25,12 @@ def infer(batch: Batch, selector: AdaptiveModelSelector, *, shadowed: bool, deci
         evidence=answer.evidence,
         head_area=batch.head_area,
         to_source=batch.to_source,
-        between=batch.between,
         variant=answer.variant,
         agreement="not compared" if not answer.compared else "differ" if answer.differing else "agree",
         compared=answer.compared,
         differing=answer.differing,
+        geometry=batch.geometry,
+        recipe_id=batch.recipe_id,
     )
 
 

@@ -8,13 +8,13 @@ shrinking does not alias and growing interpolates.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Recipe
-from pipeline.records import Affine, Batch, Pixels, Slices
+from pipeline.records import AS_STORED, Affine, Batch, Geometry, Pixels, Slices, Turn
 
 # Where rows and columns of a displayed picture should run, by the axis of the slice normal (DICOM patient axes are L, P, S):
 # axial and coronal pictures show patient left on the right, sagittal ones the face on the left; heads and noses are up.
@@ -24,18 +24,12 @@ _DISPLAY = {
     2: (np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])),  # axial: columns to L, rows to P
 }
 
-
-class Turn(NamedTuple):
-    """Transpose first, then mirror."""
-
-    transpose: bool
-    flip_rows: bool
-    flip_columns: bool
+_PLANES: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coronal", "axial")
 
 
 def prepare(slices: Slices, recipe: Recipe) -> Batch:
     """`slices` as the tensor (slice, 3, size, size) that the recipe asks for."""
-    turn = canonical_turn(slices.orientation) if recipe.canonical else Turn(False, False, False)
+    turn = canonical_turn(slices.orientation) if recipe.canonical else AS_STORED
     pixels = normalise(_turned(slices.pixels, turn), recipe)
     spacing = slices.spacing[::-1] if turn.transpose else slices.spacing
     grey = resample(pixels, spacing, recipe.size)  # (slice, size, size), 0..1
@@ -45,15 +39,24 @@ def prepare(slices: Slices, recipe: Recipe) -> Batch:
         tensor=np.ascontiguousarray(tensor, dtype=np.float32),
         head_area=(grey > recipe.foreground).mean((1, 2), dtype=np.float32),
         to_source=to_source(slices.pixels.shape[1:], slices.spacing, turn, recipe.size),
-        between=slices.between,
         recipe_id=recipe.id,
+        geometry=_geometry(slices, turn),
     )
+
+
+def _geometry(slices: Slices, turn: Turn) -> Geometry:
+    if slices.orientation is None:
+        return Geometry(turn=turn, between=slices.between, positions=slices.positions, remarks=slices.remarks)
+    normal = np.abs(np.cross(slices.orientation[:3], slices.orientation[3:]))
+    axis = int(normal.argmax())
+    tilt = float(np.degrees(np.arccos(min(normal[axis] / max(float(np.linalg.norm(normal)), 1e-9), 1.0))))
+    return Geometry(_PLANES[axis], round(tilt, 1), turn, slices.between, slices.positions, slices.remarks)
 
 
 def canonical_turn(orientation: tuple[float, ...] | None) -> Turn:
     """The turn that brings a slice nearest to radiological display; none where the object does not say how it lies."""
     if orientation is None:
-        return Turn(False, False, False)
+        return AS_STORED
     along_row, along_column = np.array(orientation[:3]), np.array(orientation[3:])  # direction of growing column, growing row
     right, down = _DISPLAY[int(np.abs(np.cross(along_row, along_column)).argmax())]
     transpose = bool(abs(along_row @ right) < abs(along_column @ right))

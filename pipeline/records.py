@@ -42,6 +42,11 @@ class Headers:
     """
 
     patient: str = ""  # digest of Patient ID and its issuer; empty where the object names none. Tells patients apart, names nobody
+    patient_name: str = ""  # digest, and so are the next four: what must not differ within one study (pipeline/identity.py)
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    study_date: str = ""
+    accession_number: str = ""
     modality: str = ""
     body_part_examined: str = ""
     study_description: str = ""
@@ -50,10 +55,14 @@ class Headers:
     sequence_name: str = ""
     image_type: tuple[str, ...] = ()
     scanning_sequence: tuple[str, ...] = ()
+    sequence_variant: tuple[str, ...] = ()
     acquisition_contrast: str = ""  # Enhanced MR: T1, T2, FLUID_ATTENUATED, DIFFUSION ... (PS3.3 C.8.13.3.1)
     echo_time: float | None = None  # ms
     repetition_time: float | None = None  # ms
     inversion_time: float | None = None  # ms
+    diffusion_b_value: float | None = None  # s/mm2
+    angio: bool = False  # Angio Flag, or a sequence variant that says so
+    echo_planar: bool = False
     contrast_bolus_agent: str = ""
     series_number: int | None = None
     instance_number: int | None = None
@@ -65,6 +74,7 @@ class Headers:
     image_position_patient: tuple[float, float, float] | None = None  # mm
     image_orientation_patient: tuple[float, float, float, float, float, float] | None = None
     pixel_spacing: tuple[float, float] | None = None  # mm between rows, mm between columns
+    slice_thickness: float | None = None  # mm
     has_pixels: bool = True
 
 
@@ -130,13 +140,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """One series, decoded and ordered along its normal."""
+    """One series, decoded and ordered along its normal; row i of everything is slice i."""
 
     sources: tuple[Source, ...]
     pixels: Pixels  # (slice, row, column), modality units
     spacing: tuple[float, float] = (1.0, 1.0)  # mm between rows, mm between columns
     between: float | None = None  # mm between slice centres
     orientation: tuple[float, float, float, float, float, float] | None = None  # direction cosines of rows, of columns (PS3.3 C.7.6.2.1.1)
+    positions: tuple[float, ...] = ()  # mm along the normal, growing; empty where the objects do not say where they lie
+    remarks: tuple[str, ...] = ()  # whole sentences on what a reader must know of the stack: gaps, slices left out, tilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +172,29 @@ class Affine:
         return min(max(column, 0.0), self.columns), min(max(row, 0.0), self.rows)
 
 
+class Turn(NamedTuple):
+    """From the slice as stored to the slice as displayed: transpose first, then mirror."""
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+
+AS_STORED = Turn()
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How the slices lie in the patient, and how they were turned for the network."""
+
+    plane: Literal["axial", "coronal", "sagittal", "unknown"] = "unknown"  # the nearest
+    tilt: float = 0.0  # degrees between that plane and the slices
+    turn: Turn = AS_STORED
+    between: float | None = None  # mm between slice centres, their median
+    positions: tuple[float, ...] = ()  # mm along the normal
+    remarks: tuple[str, ...] = ()  # as in Slices
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What the network eats."""
@@ -168,8 +203,8 @@ class Batch:
     tensor: Pixels  # (slice, 3, 224, 224), C-contiguous
     head_area: Pixels  # (slice,), share of the square that is not background
     to_source: Affine
-    between: float | None  # mm
     recipe_id: str
+    geometry: Geometry = Geometry()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +216,12 @@ class Prediction:
     evidence: Pixels | None  # (slice, label, row, column)
     head_area: Pixels  # (slice,)
     to_source: Affine
-    between: float | None  # mm
     variant: Variant  # the one whose logits these are
     agreement: Agreement
     compared: int = 0  # slices that both variants read
     differing: int = 0  # of these, slices whose label differed
+    geometry: Geometry = Geometry()
+    recipe_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

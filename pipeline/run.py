@@ -8,18 +8,18 @@ Pure: no network, no database, the clock is an argument. A study in, the answer 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from models.registry import Model
 from models.runtime import Outputs
 from pipeline.aggregate import Evidence, aggregate, deciding_rows
-from pipeline.choose import choose
+from pipeline.choose import choose_model
 from pipeline.decode import decode
 from pipeline.infer import infer, is_shadowed
 from pipeline.prepare import prepare
-from pipeline.records import Batch, Choice, Report, Study
+from pipeline.records import Batch, Choice, Report, Series, Slices, Study
 from pipeline.report import make
 
 
@@ -27,19 +27,25 @@ class MixedPatients(Exception):
     """Instances of more than one patient under one Study Instance UID: a report on one of them would be in the other's record."""
 
 
-def analyze(study: Study, model: Model, now: datetime) -> Report:
-    """The answer for `study`; `now` becomes the date and time of its documents.
+Decoder = Callable[[Series], Slices]
 
+
+def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decoder = decode) -> Report:
+    """The answer for `study` by the first of `models` that may read one of its series; `now` becomes the date and time of its documents.
+
+    `decoder` is `pipeline.decode.decode`, or the same behind a process boundary with limits.
     Raises MixedPatients, Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
     """
     _check_patient(study)
-    manifest, timings = model.manifest, Timings()
+    timings = Timings()
     with timings("choose"):
-        choice = choose(study, manifest)
+        number, choice = choose_model(study, [model.manifest for model in models])
+    model = models[number]
+    manifest = model.manifest
     if choice.series is None:
         return _declined(study, model, choice, now)
     with timings("decode"):
-        slices = decode(choice.series)
+        slices = decoder(choice.series)
     with timings("prepare"):
         batch = prepare(slices, manifest.recipe)
     with timings("infer"):
@@ -79,7 +85,7 @@ def _declined(study: Study, model: Model, choice: Choice, now: datetime) -> Repo
 
 
 def _deciding(outputs: Outputs, batch: Batch, model: Model) -> list[int]:
-    return deciding_rows(Evidence(outputs.logits, outputs.evidence, batch.head_area, batch.between), model.manifest)
+    return deciding_rows(Evidence(outputs.logits, outputs.evidence, batch.head_area, batch.geometry), model.manifest)
 
 
 class Timings:

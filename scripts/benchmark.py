@@ -68,7 +68,7 @@ def stage_medians(variant: Variant) -> dict[str, float]:
     if model.selector.variant != variant:
         return {}
     [study] = studies(sorted(STUDY.glob("*.dcm")))
-    rounds = [analyze(study, model, datetime.now(UTC)).timings_ms for _ in range(STUDY_ROUNDS + 1)][1:]  # the first one warms up
+    rounds = [analyze(study, [model], datetime.now(UTC)).timings_ms for _ in range(STUDY_ROUNDS + 1)][1:]  # the first one warms up
     return {stage: statistics.median(r[stage] for r in rounds) for stage in rounds[0]}
 
 

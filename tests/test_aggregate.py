@@ -7,14 +7,20 @@ import pytest
 
 from models.manifest import Label, Manifest
 from pipeline.aggregate import Evidence, aggregate, deciding_rows
-from pipeline.records import Affine, Prediction, Source
+from pipeline.records import Affine, Geometry, Prediction, Source
 
 NAMES = ("glioma", "meningioma", "pituitary", "notumor")
 MANIFEST = Manifest(name="m", version="1", labels=[Label(name=n, value="1", scheme="SCT", meaning=n) for n in NAMES])
 STRONG = 6.0
 
 
-def prediction(maps: np.ndarray, head_area: list[float] | None = None, between: float | None = 5.0, with_maps: bool = True) -> Prediction:
+def prediction(
+    maps: np.ndarray,
+    head_area: list[float] | None = None,
+    between: float | None = 5.0,
+    with_maps: bool = True,
+    positions: tuple[float, ...] = (),
+) -> Prediction:
     """What a network with these maps (slice, label, 14, 14) says."""
     logits = np.sort(maps.reshape(*maps.shape[:2], -1), axis=2)[..., -6:].mean(2).astype(np.float32)
     return Prediction(
@@ -23,7 +29,7 @@ def prediction(maps: np.ndarray, head_area: list[float] | None = None, between: 
         evidence=maps.astype(np.float32) if with_maps else None,
         head_area=np.array(head_area or [0.5] * len(maps), np.float32),
         to_source=Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 224, 224),
-        between=between,
+        geometry=Geometry(between=between, positions=positions),
         variant="fp32",
         agreement="not compared",
     )
@@ -136,7 +142,18 @@ def test_deciding_rows() -> None:
     absent = prediction(tumour(healthy(), 1, range(5, 6), strength=-3.0))
 
     def rows(p: Prediction) -> list[int]:
-        return deciding_rows(Evidence(p.logits, p.evidence, p.head_area, p.between), MANIFEST)
+        return deciding_rows(Evidence(p.logits, p.evidence, p.head_area, p.geometry), MANIFEST)
 
     assert [Source(f"1.{row}") for row in rows(present)] == list(aggregate(present, MANIFEST).key_sources)
     assert rows(absent)[0] == 5
+
+
+def test_across_a_gap() -> None:
+    """Slices that missing ones part are no neighbours: evidence beyond the gap supports nothing."""
+    whole = tuple(5.0 * k for k in range(20))
+    gap = tuple(at + (30.0 if k >= 10 else 0.0) for k, at in enumerate(whole))
+    maps = tumour(healthy(), 0, range(9, 11))  # the last slice below the gap and the first above it
+
+    across, together = (aggregate(prediction(maps, positions=p), MANIFEST).probabilities["glioma"] for p in (gap, whole))
+
+    assert across < together

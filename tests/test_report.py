@@ -120,7 +120,7 @@ def make(of: Study, call: str = "present", *, region: tuple[Point, ...] = REGION
     )
     zeros = np.zeros((len(sources), 4), np.float32)
     said = {"variant": "int8", "agreement": "agree", "compared": 3, **prediction}
-    predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), 5.0, **said)
+    predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), **said)
     choice = Choice(of.series[0], "T1-weighted head series after contrast", passed, expected=True)
     return report.make(of, choice, finding, predicted, MANIFEST, NOW)
 

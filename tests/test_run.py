@@ -49,7 +49,7 @@ def study(folder: Path, count: int = 3, **more: object) -> Study:
 
 def test_answer(tmp_path: Path) -> None:
     """A T1 head is analysed: finding, key instances, two documents, and how long each stage took."""
-    report = analyze(study(tmp_path), model(), NOW)
+    report = analyze(study(tmp_path), [model()], NOW)
 
     assert (report.state, report.reason, report.model) == ("analysed", None, "fixed 1.0.0")
     assert report.finding is not None
@@ -61,7 +61,7 @@ def test_answer(tmp_path: Path) -> None:
 
 def test_one_slice(tmp_path: Path) -> None:
     """A single slice is a study."""
-    assert analyze(study(tmp_path, 1), model(), NOW).state == "analysed"
+    assert analyze(study(tmp_path, 1), [model()], NOW).state == "analysed"
 
 
 def test_same_bytes(tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ def test_same_bytes(tmp_path: Path) -> None:
     straight = study(tmp_path)
     shuffled = replace(straight, series=tuple(replace(s, instances=s.instances[::-1]) for s in straight.series))
 
-    assert analyze(shuffled, model(), NOW).documents == analyze(straight, model(), NOW).documents
+    assert analyze(shuffled, [model()], NOW).documents == analyze(straight, [model()], NOW).documents
 
 
 def test_declined_head(tmp_path: Path) -> None:
     """A head that cannot be read is declined, and a Summary says why."""
-    report = analyze(study(tmp_path, SeriesDescription="T2 TSE"), model(), NOW)
+    report = analyze(study(tmp_path, SeriesDescription="T2 TSE"), [model()], NOW)
 
     assert (report.state, report.finding) == ("declined", None)
     assert report.reason == "no T1-weighted head series: series 1 (MR): T2-weighted, not T1-weighted"
@@ -83,7 +83,7 @@ def test_declined_head(tmp_path: Path) -> None:
 
 def test_declined_knee(tmp_path: Path) -> None:
     """A knee is declined, and nobody is sent anything."""
-    report = analyze(study(tmp_path, BodyPartExamined="KNEE"), model(), NOW)
+    report = analyze(study(tmp_path, BodyPartExamined="KNEE"), [model()], NOW)
 
     assert (report.state, report.documents) == ("declined", ())
     assert report.reason == "no T1-weighted head series: series 1 (MR): not a head"
@@ -92,7 +92,7 @@ def test_declined_knee(tmp_path: Path) -> None:
 def test_broken_pixels(tmp_path: Path) -> None:
     """A chosen series whose pixels cannot be read is our failure, not a finding."""
     with pytest.raises(Undecodable):
-        analyze(study(tmp_path, Rows=4000), model(), NOW)
+        analyze(study(tmp_path, Rows=4000), [model()], NOW)
 
 
 @pytest.mark.parametrize("other", [{"PatientID": "B"}, {"IssuerOfPatientID": "elsewhere"}], ids=["other ID", "other issuer"])
@@ -103,7 +103,7 @@ def test_two_patients(tmp_path: Path, other: dict[str, str]) -> None:
     two = objects.instance(tmp_path, number=2, **described | other)
 
     with pytest.raises(MixedPatients, match="2 patients") as caught:
-        analyze(headers.group([one, two])[0], model(), NOW)
+        analyze(headers.group([one, two])[0], [model()], NOW)
 
     assert objects.SECRET not in str(caught.value)
 
@@ -114,7 +114,7 @@ def test_spelling_of_a_name(tmp_path: Path) -> None:
     differently = [{}, {"PatientName": "GEHEIM^PATIENT^"}, {"PatientID": ""}]
     instances = [objects.instance(tmp_path, number=k + 1, **described | more) for k, more in enumerate(differently)]
 
-    assert analyze(headers.group(instances)[0], model(), NOW).state == "analysed"
+    assert analyze(headers.group(instances)[0], [model()], NOW).state == "analysed"
 
 
 def test_shadowed() -> None:
