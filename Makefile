@@ -13,11 +13,11 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test test-train serve train bench lint clean debian constraints
+.PHONY: help demo test test-train serve train bench bench-pipeline lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
-	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## +' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo; echo "Start with: make demo"
 
 demo: .venv/.base  ## push a bundled head MR study through VitalCheck into a stand-in PACS and print the report (no torch)
@@ -42,6 +42,9 @@ train: .venv/.train  ## train, quantise, gate and export the network: make train
 
 bench: .venv/.base  ## int8 against fp32 on this CPU, and the pipeline stage by stage
 	@$(BIN)/python -m scripts.benchmark
+
+bench-pipeline: .venv/.base  ## ms per slice of decode, prepare, infer and report for 24, 160 and 600 slices, and the share of each
+	@$(BIN)/python -m scripts.bench_pipeline
 
 lint: .venv/.test  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -33,8 +33,7 @@ def run(config: Config) -> Iterator[Row]:
     yield _database(config)
     yield _port("listener.port", config.listener.host, config.listener.port, running)
     yield _port("http.port", config.http.host, config.http.port, running)
-    for name in config.models.enabled:
-        yield from _model(name)
+    yield from _models(config.models.enabled)
     if not config.destinations:
         yield Row("destinations", WRONG, "none: results would stay here; name a PACS in [[destinations]]")
     for destination in config.destinations:
@@ -112,11 +111,18 @@ def _port(key: str, host: str, port: int, running: bool) -> Row:
     )
 
 
-def _model(name: str) -> Iterator[Row]:
+def _models(entries: Sequence[str]) -> Iterator[Row]:
+    refused = False
+    for entry in entries:
+        try:
+            yield from selftest.examine(entry, registry.ZOO)
+        except ModelRefused as error:
+            refused = True
+            yield Row(f"model {entry}", WRONG, str(error))
     try:
-        yield from selftest.examine(name, registry.ZOO)
+        registry.refuse_same_names(() if refused else entries)
     except ModelRefused as error:
-        yield Row(f"model {name}", WRONG, str(error))
+        yield Row("models.enabled", WRONG, str(error))
 
 
 def _is_running(state: Path) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -18,17 +18,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from tqdm import tqdm
 
-from listener import console, headers, logs
+from listener import config as configuration
+from listener import console, headers, logs, rows, view
 from listener.errors import NotDicom, VitalCheckError
 from listener.spool import write_whole
 from pipeline.records import Choice, Finding, Report, Study
 
 if TYPE_CHECKING:
     from models.registry import Model
+    from pipeline.run import Decoder
 
 DEFAULT_MODEL = "brain_tumor_4class"
 _NOTHING: dict[str, Any] = dict.fromkeys(
-    ("finding", "probabilities", "key_instances", "key_frames", "region", "series", "variant", "agreement", "timings_ms")
+    (
+        *("finding", "probabilities", "key_instances", "key_frames", "region"),
+        *("series", "geometry", "recipe", "variant", "agreement", "timings_ms"),
+    )
 )
 
 
@@ -45,13 +50,19 @@ class NoFolder(VitalCheckError):
 
 
 PathArgument = Annotated[Path, typer.Argument(exists=True, help="A DICOM file, or a folder of them, of one study or of thousands.")]
+ModelOption = Annotated[
+    list[str],
+    typer.Option(
+        help="A model by name (`vitalcheck models list`), or the path of its folder (with a slash). Several: the first that may answers."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line per study on stdout.")]
 
 
 def analyze(
     path: PathArgument,
     out: Annotated[Path, typer.Option(help="Folder for the Structured Reports: OUT/<study UID>/<kind>.dcm.")],
-    model: Annotated[str, typer.Option(help="Which installed model; `vitalcheck models list` names them.")] = DEFAULT_MODEL,
+    model: ModelOption = [DEFAULT_MODEL],  # noqa: B006 - typer reads it
     variant: Annotated[
         Literal["auto", "int8", "fp32"], typer.Option(help="auto: int8 where this CPU proves it right and faster, else fp32.")
     ] = "auto",
@@ -66,47 +77,85 @@ def analyze(
     vitalcheck analyze head/ --out results
     vitalcheck analyze archive/ --out results --json > answers.jsonl
     vitalcheck analyze slice.dcm --out results --variant fp32
+    vitalcheck analyze archive/ --out results --model brain_tumor_4class --model /srv/models/ct_head/
     """
+    from listener.isolation import Isolated
     from models import registry
 
     _quiet()
     _writable(out)
-    loaded = registry.load(_installed(model), variant=variant)
-    for study in _progress(_studies(path), "study"):
-        answer = _answer(study, loaded, out)
-        console.say_json(answer) if as_json else _say(answer)
+    limits = configuration.load().worker
+    with Isolated(limits.decode_memory_bytes, limits.decode_seconds) as decoder:
+        loaded = registry.load_all([_installed(entry) for entry in model], variant=variant)
+        for study in _progress(_studies(path), "study"):
+            answer = _answer(study, loaded, out, decoder)
+            console.say_json(answer) if as_json else _say(answer)
 
 
-def rules_try(path: PathArgument, model: Annotated[str, typer.Option()] = DEFAULT_MODEL, as_json: JsonOption = False) -> None:
+def rules_try(
+    path: PathArgument,
+    model: ModelOption = [DEFAULT_MODEL],  # noqa: B006 - typer reads it
+    as_json: JsonOption = False,
+) -> None:
     """Shows which series would be analysed, and why no other.
 
-    Reads headers only.
+    Reads headers only. Says of each series what it was taken for and by which evidence.
 
     \b
     vitalcheck rules try head/
     """
     from models import registry
-    from pipeline.choose import choose
+    from pipeline.choose import choose_model
 
     _quiet()
-    manifest = registry.read(_installed(model))
+    manifests = [registry.read(_installed(entry)) for entry in model]
     for study in _studies(path):
-        choice = choose(study, manifest)
+        number, choice = choose_model(study, manifests)
+        series = _judged(study, choice)
         if as_json:
             uid = choice.series.uid if choice.series else None
             passed = [asdict(series) for series in choice.passed_over]
-            console.say_json({"study": study.uid, "series": uid, "reason": choice.reason, "head": choice.expected, "passed_over": passed})
+            answer = {"study": study.uid, "series": uid, "reason": choice.reason, "head": choice.expected, "passed_over": passed}
+            console.say_json(answer | {"model": manifests[number].name, "all_series": series})
         else:
-            _say_choice(study, choice)
+            _say_choice(study, choice, series)
 
 
-def _say_choice(study: Study, choice: Choice) -> None:
-    rows = [("passed over", p.series_number, p.modality, p.series_uid, p.reason) for p in choice.passed_over]
-    if choice.series:
-        h = choice.series.instances[0].headers
-        rows.insert(0, ("chosen", h.series_number, h.modality, choice.series.uid, choice.reason))
+def _judged(study: Study, choice: Choice) -> list[dict[str, Any]]:
+    """Each series, the chosen one first: what it was taken for, by which evidence, and why it is read or not."""
+    from pipeline.traits import seen
+
+    chosen = choice.series.uid if choice.series else ""
+    reasons = {passed.series_uid: passed.reason for passed in choice.passed_over} | {chosen: choice.reason}
+    looks = sorted(map(seen, study.series), key=lambda look: look.series.uid != chosen)
+    return [
+        {
+            "verdict": "chosen" if look.series.uid == chosen else "passed over",
+            "number": look.number,
+            "modality": look.modality.strip("?"),
+            "plane": ", ".join(look.planes),
+            "slices": look.slices,
+            "weighting": look.traits.weighting,
+            "weighting_by": look.traits.weighting_by,
+            "body_part": look.traits.region,
+            "body_part_by": look.traits.region_by if look.traits.region else "",
+            "contrast": {1: "after", -1: "before", 0: ""}[look.traits.contrast],
+            "why": reasons[look.series.uid],
+            "series": look.series.uid,
+        }
+        for look in looks
+    ]
+
+
+def _say_choice(study: Study, choice: Choice, series: list[dict[str, Any]]) -> None:
     console.say(f"study {study.uid}: would be {'analysed' if choice.series else 'declined'}")
-    console.say_table(("", "number", "modality", "series", "why"), rows)
+    columns = ("", "number", "modality", "plane", "slices", "weighting", "body part", "contrast", "why")
+    console.say_table(columns, [_row(facts) for facts in series])
+
+
+def _row(facts: dict[str, Any]) -> tuple[Any, ...]:
+    said = [f"{facts[key]} (by {facts[f'{key}_by']})" if facts[key] else "" for key in ("weighting", "body_part")]
+    return *(facts[key] for key in ("verdict", "number", "modality", "plane", "slices")), *said, facts["contrast"], facts["why"]
 
 
 def _quiet() -> None:
@@ -115,12 +164,14 @@ def _quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def _installed(model: str) -> str:
+def _installed(entry: str) -> str:
     from models import registry
 
-    if model not in registry.names():
-        raise typer.BadParameter(f"{model!r} is not installed; installed: {', '.join(registry.names()) or 'none'}", param_hint="--model")
-    return model
+    try:
+        registry.read(entry)
+    except registry.ModelRefused as error:
+        raise typer.BadParameter(str(error), param_hint="--model") from error
+    return entry
 
 
 def _writable(out: Path) -> None:
@@ -154,13 +205,13 @@ def _progress(items: list[Any], unit: str) -> Iterator[Any]:
     return bar
 
 
-def _answer(study: Study, model: Model, out: Path) -> dict[str, Any]:
+def _answer(study: Study, models: Sequence[Model], out: Path, decoder: Decoder) -> dict[str, Any]:
     """One study, answered or, whatever happens to it, quarantined: the others go on."""
     from pipeline.run import analyze as run
 
-    name = f"{model.manifest.name} {model.manifest.version}"
+    name = ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in models)
     try:
-        report = run(study, [model], datetime.now().astimezone())
+        report = run(study, models, datetime.now().astimezone(), decoder)
         return _as_json(report, [str(path) for path in _write(report, out)])
     except Exception as error:  # noqa: BLE001 - the edge of the loop over studies
         return {"study": study.uid, "state": "quarantined", "reason": logs.explain(error), **_NOTHING, "model": name, "reports": []}
@@ -172,6 +223,7 @@ def _as_json(report: Report, reports: list[str]) -> dict[str, Any]:
     answer = {"study": report.study_uid, "state": report.state, "reason": report.reason, **_NOTHING}
     if report.finding is not None:
         answer |= _finding(report.finding) | {"variant": report.variant, "agreement": report.agreement}
+        answer |= {"geometry": rows.lies(report), "recipe": report.recipe}
     timings = {name: round(ms, 2) for name, ms in report.timings_ms.items()}
     return answer | {"series": series.uid if series else None, "timings_ms": timings, "model": report.model, "reports": reports}
 
@@ -221,7 +273,8 @@ def _say(answer: dict[str, Any]) -> None:
         facts["probabilities"] = ", ".join(f"{label} {p:.2f}" for label, p in answer["probabilities"].items())
         keys = zip(answer["key_instances"], answer["key_frames"], strict=True)
         facts["key slices"] = ", ".join(uid if frame is None else f"{uid} frame {frame}" for uid, frame in keys)
-    facts |= {"reason": answer["reason"], "series": answer["series"], "model": answer["model"]}
+    facts |= {"reason": answer["reason"], "series": answer["series"], "slices": view.lie(answer["geometry"])}
+    facts |= {"remarks": view.remarks(answer["geometry"]), "model": answer["model"]}
     if answer["variant"]:
         facts["model"] += f", {answer['variant']} ({answer['agreement']})"
     facts["time"] = f"{sum(answer['timings_ms'].values()):.0f} ms" if answer["timings_ms"] else None

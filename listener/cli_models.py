@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The installed models: digests, gate, self-test, speed.")
 VARIANTS: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
-NameArgument = Annotated[str, typer.Argument(help="Which model; without it every installed one.")]
+NameArgument = Annotated[
+    str, typer.Argument(help="Which model: its name, or the path of its folder (with a slash). Without it every installed one.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line per row on stdout.")]
 
 
@@ -31,24 +33,29 @@ class NoRecord(VitalCheckError):
 
 
 @app.command("list")
-def list_(as_json: JsonOption = False) -> None:
-    """Lists the installed models: variants, sizes, the gate's verdict."""
+def list_(name: NameArgument = "", as_json: JsonOption = False) -> None:
+    """Lists the installed models: what they read, variants, sizes, the gate's verdict."""
     from models import registry
 
-    rows = [_row(name, registry.read(name, registry.ZOO)) for name in registry.names(registry.ZOO)]
+    rows = [_row(registry.read(each, registry.ZOO)) for each in _named(name)]
     if as_json:
         for row in rows:
             console.say_json(row)
         return
-    sized = [{**row, **{v: f"{row[v] / 1e6:.2f} MB" if row[v] else "-" for v in VARIANTS}} for row in rows]
-    console.say_table(("name", "version", "fp32", "int8", "gate"), [list(row.values()) for row in sized])
+    sized = [{**row, **{v: _size(row[v]) for v in VARIANTS}} for row in rows]
+    console.say_table(("name", "version", "reads", "fp32", "int8", "gate"), [list(row.values()) for row in sized])
 
 
-def _row(name: str, manifest: Manifest) -> dict[str, Any]:
+def _size(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.2f} MB" if count >= 10_000 else f"{count} bytes"
+
+
+def _row(manifest: Manifest) -> dict[str, Any]:
     said = manifest.gate.verdict if manifest.gate else "not judged"
     sizes = {variant: artifact.bytes for variant, artifact in manifest.artifacts.items()}
     verdict = "APPROVED, but other bytes" if said == "APPROVED" and not manifest.approved else said
-    return {"name": name, "version": manifest.version, **{v: sizes.get(v) for v in VARIANTS}, "gate": verdict}
+    reads = " ".join(filter(None, (manifest.modality, manifest.sequence, manifest.body_part)))
+    return {"name": manifest.name, "version": manifest.version, "reads": reads, **{v: sizes.get(v) for v in VARIANTS}, "gate": verdict}
 
 
 @app.command()
@@ -78,7 +85,9 @@ def gate(name: NameArgument, write: Annotated[bool, typer.Option("--write", help
     from models.gate import judge
 
     manifest = registry.read(name, registry.ZOO)
-    folder = registry.ZOO / name
+    folder = registry.folder(name, registry.ZOO)
+    if len(manifest.artifacts) < len(VARIANTS):
+        raise NoRecord(f"model {manifest.name}: there is no int8 to judge; fp32 answers")
     truth, fp32, int8 = _recorded(folder / "gate.csv", manifest.label_names)
     digests = tuple(manifests.sha256(folder / manifest.artifacts[variant].file) for variant in VARIANTS)
     verdict = judge(manifest.label_names, truth, fp32, int8, digests=(digests[0], digests[1]), on=datetime.now(UTC).date())
@@ -131,14 +140,16 @@ def bench(
 
     rows = []
     for each in _named(name):
-        manifest, folder = registry.read(each, registry.ZOO), registry.ZOO / each
+        manifest, folder = registry.read(each, registry.ZOO), registry.folder(each, registry.ZOO)
         sessions = {v: Session(folder / manifest.artifacts[v].file, threads) for v in VARIANTS if v in manifest.artifacts}
         size = manifest.recipe.size
         for slices in batch:
             image = np.random.default_rng(0).normal(size=(slices, manifest.recipe.channels, size, size)).astype(np.float32)
-            ms = _medians(sessions, image, tqdm(range(rounds), desc=f"{each}, batch {slices}", leave=False))
+            ms = _medians(sessions, image, tqdm(range(rounds), desc=f"{manifest.name}, batch {slices}", leave=False))
             ratio = ms["fp32"] / ms["int8"] if len(ms) == 2 else None
-            rows.append({"name": each, "threads": threads, "batch": slices, **{f"{v}_ms": ms.get(v) for v in VARIANTS}, "ratio": ratio})
+            rows.append(
+                {"name": manifest.name, "threads": threads, "batch": slices, **{f"{v}_ms": ms.get(v) for v in VARIANTS}, "ratio": ratio}
+            )
     if as_json:
         for row in rows:
             console.say_json(row)

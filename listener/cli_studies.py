@@ -67,6 +67,8 @@ def show(uid: UidArgument, as_json: JsonOption = False, path: ConfigOption = Non
     )
     _section("history", study["history"], ("at", "state", "note"))
     _section("answers", study["results"], ("judged_at", "outcome", "instances", "model", "variant", "agreement", "because"))
+    for result in study["results"][-1:]:
+        _say_series(result)
     _section("deliveries", study["deliveries"], ("kind", "destination", "state", "attempts", "next_at", "error"))
     _section("instances, by series", _per_series(study["instances"]), ("series_uid", "instances", "bytes"))
     _section("kept aside", study["kept_aside"], ("sop_instance_uid", "sha256", "received_at"))
@@ -104,6 +106,15 @@ def _per_series(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
         series[instance["series_uid"]] += 1
         sizes[instance["series_uid"]] += instance["size"]
     return [{"series_uid": uid, "instances": n, "bytes": sizes[uid]} for uid, n in series.items()]
+
+
+def _say_series(result: dict[str, Any]) -> None:
+    """Of the last answer: what was read and how it lies, and why each other series was not."""
+    if result["series"]:
+        console.say()
+        read = {"series": result["series"], "slices": view.lie(result["geometry"]), "recipe": result["recipe"]}
+        console.say_block("read", read | {"remarks": view.remarks(result["geometry"])})
+    _section("series passed over", result["passed_over"] or [], ("series_number", "modality", "series_uid", "reason"))
 
 
 def _section(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

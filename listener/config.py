@@ -3,7 +3,7 @@
     vitalcheck.toml < VITALCHECK_<SECTION>__<KEY>        (the environment wins; lists and tables are given there as JSON)
 
 A key that is not known, a value that cannot be, or a feature that is not built refuses to start with one line
-that says what is wrong, where, and how to mend it. `state.dir` is relative to the folder of the file.
+that says what is wrong, where, and how to mend it. `state.dir` and folders in `models.enabled` are relative to the folder of the file.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ class Completion(_Section):
 class Worker(_Section):
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     threads: Annotated[int, Field(ge=1, le=256)] = 2
+    decode_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 4 << 30  # 600 frames of 512 x 512 take 1.3 GB; twice that, and some codecs
+    decode_seconds: Annotated[float, Field(gt=0)] = 120.0  # 160 slices of 512 x 512 take 0.4 s, as JPEG 2000 some 10 s
 
 
 class Destination(_Section):
@@ -119,7 +121,7 @@ class Destination(_Section):
 
 
 class Models(_Section):
-    enabled: tuple[str, ...] = ("brain_tumor_4class",)
+    enabled: tuple[Annotated[str, Field(min_length=1)], ...] = ("brain_tumor_4class",)  # a name of the zoo; with a slash, a folder
     variant: Literal["auto", "int8", "fp32"] = "auto"
     shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.1  # of whole studies; slices that decide a finding are always compared
 
@@ -183,7 +185,9 @@ def load(path: Path | None = None) -> Config:
         raise ConfigError(explained(error, Config, path, sources)) from error
     folder = path.parent if path else Path()
     directory = (folder / config.state.dir.expanduser()).absolute()
-    config = config.model_copy(update={"state": config.state.model_copy(update={"dir": directory})})
+    enabled = tuple(str((folder / Path(entry).expanduser()).absolute()) if "/" in entry else entry for entry in config.models.enabled)
+    found = {"state": config.state.model_copy(update={"dir": directory}), "models": config.models.model_copy(update={"enabled": enabled})}
+    config = config.model_copy(update=found)
     config._sources.update(sources)
     _refuse(config, path)
     return config
@@ -268,7 +272,7 @@ def _refuse(config: Config, path: Path | None) -> None:
 
 def _contradictions(config: Config) -> list[tuple[str, bool, str]]:
     """(key, is wrong, why and how to mend it)."""
-    names = [destination.name for destination in config.destinations]
+    names, enabled = [destination.name for destination in config.destinations], config.models.enabled
     return [
         (
             "listener.peers.port",
@@ -282,7 +286,8 @@ def _contradictions(config: Config) -> list[tuple[str, bool, str]]:
             config.completion.max_wait_seconds < config.completion.quiet_seconds,
             "is shorter than completion.quiet_seconds; make it longer",
         ),
-        ("models.enabled", len(config.models.enabled) != 1, "name exactly one model; several at a time are not built yet"),
+        ("models.enabled", not enabled, "name one model at least; `vitalcheck models list` shows those that are installed"),
+        ("models.enabled", len(set(enabled)) < len(enabled), "one model stands there twice; name each once"),
         (
             "http.token",
             not config.http.token and not is_loopback(config.http.host),

@@ -10,34 +10,50 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset, read_partial, read_preamble
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from listener import identifiers
 from listener.errors import NotDicom
+from listener.skim import Encoding, Endless, Skimmer
+from pipeline.inflate import HEADER, TooMuch, beginning
 from pipeline.records import Headers, Instance, Series, Study
 
 # What pydicom raises on bytes that are not what they say they are.
 UNREADABLE = (InvalidDicomError, BytesLengthException, EOFError, OSError, struct.error, zlib.error, ValueError, TypeError, KeyError,
               IndexError, AttributeError, NotImplementedError, OverflowError, RecursionError)  # fmt: skip
 
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # Float, Double Float, (integer) Pixel Data: PS3.3 C.7.6.3, C.7.6.24, C.7.6.25
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_READ = [
-    tag_for_keyword(keyword)
+_TRANSFER_SYNTAX = 0x00020010
+_OF_EACH_FRAME = frozenset({0x00189117})  # MR Diffusion Sequence; all else is read of the first frame only
+
+
+def _creator_of(tag: int) -> int:
+    """The tag of the element that says whose private block `tag` is in (PS3.5 7.8.1)."""
+    return tag & 0xFFFF0000 | tag >> 8 & 0xFF
+
+
+_PRIVATE_B_VALUES = {0x0019100C: "SIEMENS MR HEADER", 0x00431039: "GEMS_PARM_01"}  # and their private creators, where they always stand
+_READ = frozenset(
+    int(tag_for_keyword(keyword) or 0)
     for keyword in (
         *_UIDS, *_GROUPS, "SpecificCharacterSet", "Modality", "BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName",
         "SequenceName", "PulseSequenceName", "ImageType", "ScanningSequence", "AcquisitionContrast", "EchoTime", "RepetitionTime",
         "InversionTime", "ContrastBolusAgent", "ContrastBolusAgentSequence", "SeriesNumber", "InstanceNumber", "Rows", "Columns",
         "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-        "AnatomicRegionSequence", "PatientID", "IssuerOfPatientID",
+        "AnatomicRegionSequence", "SequenceVariant", "AngioFlag", "EchoPlanarPulseSequence", "TimeOfFlightContrast", "PhaseContrast",
+        "EchoPulseSequence", "InversionRecovery", "DiffusionBValue", "SliceThickness", "ReceiveCoilName", "ComplexImageComponent",
+        *identifiers.READ,
     )
-]  # fmt: skip
+) | {*_PRIVATE_B_VALUES, *map(_creator_of, _PRIVATE_B_VALUES)}  # fmt: skip
 
 
 def read(path: Path, *, received_at: float | None = None) -> Instance:
@@ -48,15 +64,20 @@ def read(path: Path, *, received_at: float | None = None) -> Instance:
     """
     try:
         with path.open("rb") as stream:
-            _skip_meta(stream)
+            syntax = _transfer_syntax(stream)
+            start = stream.tell()
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0)
-            ds, has_pixels = _before_pixels(stream)
+            stream.seek(start)
+            ds, has_pixels = _before_pixels(stream, syntax)
         status = path.stat()
         when = status.st_mtime if received_at is None else received_at
-        return _instance(ds, path, status.st_size, sha256, when, has_pixels)
+        return _instance(ds, path, syntax, status.st_size, sha256, when, has_pixels)
     except InvalidDicomError as error:
         raise NotDicom(path, "not a DICOM file (no DICM prefix)") from error
+    except (Endless, TooMuch) as error:
+        raise NotDicom(path, f"{error}; have its sender leave private attributes out") from error
+    except zlib.error as error:
+        raise NotDicom(path, "its deflated data set is damaged; send it again") from error
     except OSError as error:
         raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
     except UNREADABLE as error:
@@ -106,30 +127,33 @@ def _number(value: int | None) -> float:
     return math.inf if value is None else value
 
 
-def _skip_meta(stream: BinaryIO) -> None:
-    """Leaves `stream` at the first byte after the file meta information."""
+def _transfer_syntax(stream: BinaryIO) -> str:
+    """As the file meta information names it; leaves `stream` at the first byte after that (PS3.10 7.1)."""
     read_preamble(stream, False)
-    read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    meta = Skimmer(stream, Encoding(implicit=False, little=True)).meta()
+    return meta.get(_TRANSFER_SYNTAX, b"").decode("ascii", "replace").strip(" \0")
 
 
-def _before_pixels(stream: BinaryIO) -> tuple[Dataset, bool]:
-    """The attributes of `_READ`, and whether a pixel data element with a value follows."""
-    pixels: list[int] = []
-
-    def stop(tag: Any, _vr: str | None, length: int) -> bool:
-        if tag in _PIXELS:
-            pixels.append(length)
-        return tag in _PIXELS
-
-    ds = read_partial(stream, stop_when=stop, specific_tags=_READ)
-    return ds, any(pixels)
+def _before_pixels(stream: BinaryIO, syntax: str) -> tuple[Dataset, bool]:
+    """The attributes of `_READ`, and whether a pixel data element with a value follows. Raises Endless, TooMuch, zlib.error."""
+    encoding = Encoding(implicit=syntax == ImplicitVRLittleEndian, little=syntax != ExplicitVRBigEndian)
+    inflated = _inflated(stream) if syntax == DeflatedExplicitVRLittleEndian else stream
+    skimmer = Skimmer(inflated, encoding)
+    cut, has_pixels = skimmer.cut(_READ, _OF_EACH_FRAME)
+    if not has_pixels and inflated is not stream and inflated.tell() >= HEADER:
+        raise TooMuch(f"the first {HEADER} bytes of its deflated data set reach no pixels")
+    return read_dataset(cut, *skimmer.encoding), has_pixels
 
 
-def _instance(ds: Any, path: Path, size: int, sha256: str, received_at: float, has_pixels: bool) -> Instance:
+def _inflated(stream: BinaryIO) -> BinaryIO:
+    """As much of a deflated data set as may come before the pixels (PS3.5 A.5)."""
+    return BytesIO(beginning(stream.read(2 * HEADER), HEADER))
+
+
+def _instance(ds: Dataset, path: Path, syntax: str, size: int, sha256: str, received_at: float, has_pixels: bool) -> Instance:
     uids = {keyword: _text(ds, keyword) for keyword in _UIDS}
     if missing := [keyword for keyword, uid in uids.items() if not uid]:
         raise NotDicom(path, f"DICOM without {missing[0]}")
-    syntax = str(ds.file_meta.get("TransferSyntaxUID", ""))
     if not syntax:
         raise NotDicom(path, "DICOM without TransferSyntaxUID in its file meta information")
     return Instance(
@@ -150,7 +174,7 @@ def _headers(ds: Dataset, has_pixels: bool) -> Headers:
     """Classic attributes from the data set itself; of an enhanced object those of its shared groups, else of its first frame."""
     mr = [ds, *_functional_groups(ds)]
     return Headers(
-        patient=_patient(ds),
+        **identifiers.digests(lambda keyword: _text(ds, keyword)),
         modality=_text(ds, "Modality").upper(),
         body_part_examined=(_text(ds, "BodyPartExamined") or _region(mr)).upper(),
         study_description=_text(ds, "StudyDescription"),
@@ -158,11 +182,17 @@ def _headers(ds: Dataset, has_pixels: bool) -> Headers:
         protocol_name=_text(ds, "ProtocolName"),
         sequence_name=_text(ds, "SequenceName") or _text(ds, "PulseSequenceName"),
         image_type=_texts(ds, "ImageType"),
-        scanning_sequence=_texts(ds, "ScanningSequence"),
+        scanning_sequence=_texts(ds, "ScanningSequence") or _pulse_sequence(mr),
+        sequence_variant=_texts(ds, "SequenceVariant"),
         acquisition_contrast=_first(mr, lambda d: _text(d, "AcquisitionContrast")) or "",
         echo_time=_first(mr, lambda d: _floats(d, "EchoTime", 1) or _floats(d, "EffectiveEchoTime", 1), scalar=True),
         repetition_time=_first(mr, lambda d: _floats(d, "RepetitionTime", 1), scalar=True),
         inversion_time=_first(mr, lambda d: _floats(d, "InversionTime", 1) or _floats(d, "InversionTimes", 1), scalar=True),
+        diffusion_b_value=_b_value(ds, mr),
+        angio=_says(mr, "AngioFlag", "TimeOfFlightContrast", "PhaseContrast") or "TOF" in _texts(ds, "SequenceVariant"),
+        echo_planar=_says(mr, "EchoPlanarPulseSequence"),
+        complex_image_component=(_first(mr, lambda d: _text(d, "ComplexImageComponent")) or "").upper(),
+        receive_coil_name=_first(mr, lambda d: _text(d, "ReceiveCoilName")) or "",
         contrast_bolus_agent=_text(ds, "ContrastBolusAgent") or _code_meaning(ds, "ContrastBolusAgentSequence"),
         series_number=_integer(ds, "SeriesNumber"),
         instance_number=_integer(ds, "InstanceNumber"),
@@ -174,15 +204,9 @@ def _headers(ds: Dataset, has_pixels: bool) -> Headers:
         image_position_patient=_first(mr, lambda d: _floats(d, "ImagePositionPatient", 3)),
         image_orientation_patient=_first(mr, lambda d: _floats(d, "ImageOrientationPatient", 6)),
         pixel_spacing=_first(mr, lambda d: _floats(d, "PixelSpacing", 2)),
+        slice_thickness=_first(mr, lambda d: _floats(d, "SliceThickness", 1), scalar=True),
         has_pixels=has_pixels,
     )
-
-
-def _patient(ds: Dataset) -> str:
-    """Issuers give the same ID to different people, so both count (PS3.3 C.2.2); spelling of the name does not."""
-    patient_id = _text(ds, "PatientID")
-    issued = f"{_text(ds, 'IssuerOfPatientID')}\\{patient_id}"
-    return hashlib.sha256(issued.encode()).hexdigest()[:16] if patient_id else ""
 
 
 def _functional_groups(ds: Dataset) -> list[Dataset]:
@@ -193,6 +217,28 @@ def _functional_groups(ds: Dataset) -> list[Dataset]:
             for tag in list(group_item.keys()):
                 macros.extend(_items(group_item, tag)[:1])
     return macros
+
+
+def _says(macros: list[Dataset], *keywords: str) -> bool:
+    """Whether one of them is Y or YES."""
+    return any(_text(ds, keyword).upper() in ("Y", "YES") for ds in macros for keyword in keywords)
+
+
+def _pulse_sequence(macros: list[Dataset]) -> tuple[str, ...]:
+    """Enhanced MR's words (PS3.3 C.8.13.4) in those of Scanning Sequence (PS3.3 C.8.3.1.1.4)."""
+    said = _first(macros, lambda d: _text(d, "EchoPulseSequence")) or ""
+    echoes = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}.get(said, ())
+    return (*echoes, *(("IR",) if _says(macros, "InversionRecovery") else ()))
+
+
+def _b_value(ds: Dataset, macros: list[Dataset]) -> float | None:
+    """The highest in s/mm2, of all frames: a series that holds b = 0 and b = 1000 is diffusion. Also from where vendors hide it."""
+    frames = [item for frame in _items(ds, _GROUPS[1]) for item in _items(frame, "MRDiffusionSequence")]
+    found = [value[0] for d in (*macros, *frames) if (value := _floats(d, "DiffusionBValue", 1))]
+    for tag, creator in _PRIVATE_B_VALUES.items():
+        if _text(ds, _creator_of(tag)) == creator and (text := next(iter(_texts(ds, tag)), "")).isdecimal():
+            found.append(float(int(text[-9:])))  # GE adds 1e9 to tell several directions apart
+    return max(found, default=None)
 
 
 def _region(macros: list[Dataset]) -> str:
@@ -226,11 +272,11 @@ def _items(ds: Dataset, key: Any) -> list[Dataset]:
         return []
 
 
-def _text(ds: Dataset, keyword: str) -> str:
+def _text(ds: Dataset, keyword: str | int) -> str:
     return " ".join(_texts(ds, keyword))
 
 
-def _texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
+def _texts(ds: Dataset, keyword: str | int) -> tuple[str, ...]:
     value = _value(ds, keyword)
     if value is None:
         return ()
@@ -240,12 +286,13 @@ def _texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
 
 def _integer(ds: Dataset, keyword: str) -> int | None:
     try:
-        return int(_value(ds, keyword))
+        number = int(_value(ds, keyword))
     except (ValueError, TypeError, OverflowError):
         return None
+    return number if abs(number) < 2**31 else None  # what IS may hold (PS3.5 6.2); a longer one would be told in every reason
 
 
-def _floats(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+def _floats(ds: Dataset, keyword: str | int, count: int) -> tuple[float, ...] | None:
     """At least `count` finite numbers, cut to `count`; None otherwise."""
     value = _value(ds, keyword)
     try:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
-from listener import headers, rows, view
+from listener import corrections, headers, rows, view
 from listener.completion import Clock
 from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
 from listener.rows import Delivery, Job, Snapshot
@@ -187,16 +187,20 @@ class Ledger:
             _advance(c, job, "quarantined", at, error)
 
     def retry(self, study_uid: str, at: float) -> Job:
-        """A quarantined study is queued again. Raises UnknownStudy, IllegalMove."""
+        """A quarantined study is queued again, with what was corrected since. Raises UnknownStudy, IllegalMove."""
         with self._write() as c:
             study = c.execute(select(studies).where(studies.c.uid == study_uid)).one_or_none()
             if study is None:
                 raise UnknownStudy(study_uid)
-            _move(c, study_uid, "queued", at, "retry")
-            old, job = Job(study_uid, study.digest, study.attempt), Job(study_uid, study.digest, study.attempt + 1)
+            old = Job(study_uid, study.digest, study.attempt)
+            corrected = corrections.take(c, study_uid, self.folder) if study.state == "quarantined" else 0
+            because = f"retry, {corrected} corrected" if corrected else "retry"
+            _move(c, study_uid, "queued", at, because)
             uids = c.execute(select(jobs.c.sop_instance_uids).where(*_job_is(old))).scalar_one()
-            c.execute(insert(jobs).values(**asdict(job), judged_at=at, because="retry", sop_instance_uids=uids))
-            c.execute(_study(study_uid).values(attempt=job.attempt, reason=""))
+            members = c.execute(select(instances).where(instances.c.study_uid == study_uid, instances.c.sop_instance_uid.in_(uids))).all()
+            job = Job(study_uid, self._study_of(members, study).digest, study.attempt + 1)
+            c.execute(insert(jobs).values(**asdict(job), judged_at=at, because=because, sop_instance_uids=uids))
+            c.execute(_study(study_uid).values(digest=job.digest, attempt=job.attempt, reason=""))
         return job
 
     # Delivering

@@ -11,8 +11,6 @@ from sqlalchemy import Row
 
 from pipeline.records import Document, Headers, Instance, Report, Study
 
-_TUPLES = ("image_type", "scanning_sequence", "image_position_patient", "image_orientation_patient", "pixel_spacing")
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -49,8 +47,13 @@ class Delivery:
 
 def instance(row: Row[Any], folder: Path) -> Instance:
     values = {key: value for key, value in row._mapping.items() if key not in ("headers", "path", "can_answer")}
-    headers: dict[str, Any] = {k: tuple(v) if k in _TUPLES and v is not None else v for k, v in row.headers.items()}
+    headers = {key: _tuples(value) for key, value in row.headers.items()}
     return Instance(**values, path=folder / row.path, headers=Headers(**headers))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def instance_row(instance: Instance, folder: Path) -> dict[str, Any]:
@@ -82,7 +85,24 @@ def result(report: Report) -> dict[str, Any]:
         "variant": report.variant,
         "agreement": report.agreement,
         "series": report.choice.series.uid if report.choice.series else None,
+        "geometry": lies(report),
+        "recipe": report.recipe or None,
         "passed_over": [asdict(series) for series in report.choice.passed_over],
         "finding": None if report.finding is None else asdict(report.finding),
         "timings_ms": dict(report.timings_ms),
+    }
+
+
+def lies(report: Report) -> dict[str, Any] | None:
+    """How the slices that were read lie: mm and degrees, and what was odd in whole sentences."""
+    geometry = report.geometry
+    if geometry is None:
+        return None
+    return {
+        "plane": geometry.plane,
+        "slices": report.slices,
+        "between": geometry.between,
+        "tilt": geometry.tilt,
+        "turn": geometry.turn._asdict(),
+        "remarks": list(geometry.remarks),
     }

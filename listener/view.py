@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from listener.errors import UnknownStudy
 from listener.schema import asides, deliveries, documents, history, instances, jobs, studies, workers
+from pipeline.records import Geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,16 @@ def in_words(finding: Mapping[str, Any] | None) -> str:
     return f"{finding['label']} {finding['call']} {finding['probability']:.2f}" if finding else ""
 
 
+def lie(geometry: Mapping[str, Any] | None) -> str:
+    """ "24 axial slices 6.0 mm apart", as the Summary says it; or nothing."""
+    return Geometry(geometry["plane"], geometry["tilt"], between=geometry["between"]).told(geometry["slices"]) if geometry else ""
+
+
+def remarks(geometry: Mapping[str, Any] | None) -> str:
+    """What was odd about the slices, in whole sentences."""
+    return " ".join(geometry["remarks"]) if geometry else ""
+
+
 def iso(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
@@ -138,7 +149,7 @@ def _aside(row: Row[Any]) -> dict[str, Any]:
 
 def _job(row: Row[Any]) -> dict[str, Any]:
     result = row.result or {}
-    keys = ("finding", "reason", "error", "series", "passed_over", "model", "variant", "agreement", "timings_ms")
+    keys = ("finding", "reason", "error", "series", "geometry", "passed_over", "model", "variant", "agreement", "recipe", "timings_ms")
     return {
         "digest": row.digest,
         "attempt": row.attempt,

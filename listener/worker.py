@@ -8,7 +8,6 @@ It dies with the receiver that started it, and what it was doing is taken up aga
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -23,8 +22,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from listener import config as configuration
 from listener import delivery, engine, logs
+from listener.child import die_with
 from listener.config import Config
 from listener.errors import VitalCheckError
+from listener.isolation import Isolated
 from listener.ledger import Ledger
 from listener.rows import Job
 from listener.spool import write_whole
@@ -37,33 +38,35 @@ log = logs.get()
 
 HEARTBEAT_SECONDS = 2.0
 PATIENCE = 15  # s that running work gets when we are asked to stop; what is left is persisted and taken up again
-REFUSED = 3  # exit status: no model
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+REFUSED = 3  # exit status: a model was refused
 
 
 class Worker:
-    """What the workflows need: ledger, model, destinations."""
+    """What the workflows need: ledger, models, destinations."""
 
     def __init__(self, config: Config, slot: int) -> None:
         self.config, self.slot = config, slot
         self.ledger = Ledger(config.state.dir)
-        self.model: Model | None = None
+        self.models: tuple[Model, ...] = ()
+        self.decoder = Isolated(config.worker.decode_memory_bytes, config.worker.decode_seconds)
         self._reports = config.state.dir / "reports"
         self._destinations = {destination.name: destination for destination in config.destinations}
 
-    def load(self) -> Model:
-        """Loads the model, which proves itself on this CPU. Raises ModelRefused."""
+    def load(self) -> tuple[Model, ...]:
+        """Loads every enabled model; each proves itself on this CPU. Raises ModelRefused where one is refused.
+
+        All or none: a study that is declined because its model was refused would look like one that nobody meant to read.
+        """
         wanted = self.config.models
         threads = self.config.worker.threads
-        self.model = registry.load(wanted.enabled[0], variant=wanted.variant, threads=threads, shadow_rate=wanted.shadow_rate)
-        return self.model
+        self.models = registry.load_all(wanted.enabled, variant=wanted.variant, threads=threads, shadow_rate=wanted.shadow_rate)
+        return self.models
 
     def beat(self) -> None:
-        """Tells the ledger that this worker lives, and which variant answers."""
-        model = self.model
-        served = {} if model is None else {model.manifest.name: model.selector.variant}
-        differ = model is not None and model.selector.monitor.alarm
-        alarm = "int8 and fp32 differ on more than 5 % of the slices compared" if differ else ""
+        """Tells the ledger that this worker lives, and which variant of each model answers."""
+        served = {model.manifest.name: model.selector.variant for model in self.models}
+        differ = ", ".join(model.manifest.name for model in self.models if model.selector.monitor.alarm)
+        alarm = f"int8 and fp32 differ on more than 5 % of the slices compared: {differ}" if differ else ""
         self.ledger.heartbeat(self.slot, os.getpid(), time.time(), ready=bool(served), models=served, alarm=alarm)
 
     def analyse(self, job: Job) -> list[tuple[str, str]]:
@@ -82,9 +85,9 @@ class Worker:
     def _analyse(self, job: Job, names: dict[str, Any]) -> None:
         began = time.perf_counter()
         snapshot = self.ledger.begin(job, time.time())
-        if snapshot is None or self.model is None:
+        if snapshot is None or not self.models:
             return
-        report = analyze(snapshot.study, [self.model], datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone())
+        report = analyze(snapshot.study, self.models, datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone(), self.decoder)
         paths = self._keep(report)
         self.ledger.finish(job, report, paths, self._destinations, time.time())
         facts = {"model": report.model, "variant": report.variant, "agreement": report.agreement, "reason": report.reason}
@@ -164,6 +167,7 @@ def run(config: Config, slot: int) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the receiver tells us when
     worker = Worker(config, slot)
+    worker.decoder.start()  # it gets ready while the models load; it ends with us, and so does a series that it is reading
     worker.beat()
     try:
         worker.load()
@@ -192,20 +196,13 @@ def run(config: Config, slot: int) -> int:
     return 0
 
 
-def die_with(parent: int) -> None:
-    """The kernel kills us when `parent` ends, however it ends; a receiver that is gone leaves no worker that holds the database."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before we asked
-        sys.exit(1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m listener.worker", description="Started by `vitalcheck serve`.")
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--config", type=Path)
     given = parser.parse_args()
-    die_with(given.parent)
+    die_with(given.parent)  # a receiver that is gone leaves no worker that holds the database
     os.umask(0o077)
     try:
         config = configuration.load(given.config)

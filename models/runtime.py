@@ -7,6 +7,7 @@ so that is off before the library is loaded.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -56,6 +57,35 @@ class Session:
         if "logits" not in self._names:
             raise NetworkError(f"{path}: no output named logits (has {', '.join(self._names)})")
 
+    def check(self, channels: int, size: int, labels: int, recipe_id: str) -> None:
+        """Raises NetworkError where the file is not the one that its manifest describes; two empty slices show what it gives."""
+        said = self._session.get_modelmeta().custom_metadata_map.get("recipe", recipe_id)
+        if said != recipe_id:
+            raise NetworkError(
+                f"{self.path}: was trained with recipe {said}, its manifest has {recipe_id}; take the manifest that belongs to it"
+            )
+        self._check_input((channels, size, size))
+        outputs = self._run(np.zeros((2, channels, size, size), np.float32))
+        if outputs.logits.shape != (2, labels) or outputs.logits.dtype != np.float32:
+            found = f"{outputs.logits.dtype} logits of {outputs.logits.shape} for two slices"
+            raise NetworkError(f"{self.path}: gives {found}, its manifest has {labels} labels; name as many labels as it has outputs")
+        evidence = outputs.evidence
+        if evidence is not None and (evidence.ndim != 4 or evidence.shape[:2] != (2, labels) or min(evidence.shape[2:]) < 2):
+            raise NetworkError(f"{self.path}: gives evidence of {evidence.shape} for two slices, not (2, {labels}, rows, columns)")
+
+    def _check_input(self, shape: tuple[int, int, int]) -> None:
+        inputs = self._session.get_inputs()
+        if [entry.name for entry in inputs] != ["image"] or inputs[0].type != "tensor(float)":
+            found = ", ".join(f"{entry.name} {entry.type}" for entry in inputs)
+            raise NetworkError(f"{self.path}: takes {found}, not one float32 input named image; export it with one")
+        wanted = inputs[0].shape  # a text or None where any length will do
+        if isinstance(wanted[0], int):
+            raise NetworkError(f"{self.path}: takes batches of {wanted[0]} and no others; export it with a free first axis")
+        if len(wanted) != 4 or any(isinstance(w, int) and w != given for w, given in zip(wanted[1:], shape, strict=True)):
+            raise NetworkError(
+                f"{self.path}: takes {_axes(wanted[1:])} a slice, its manifest's recipe gives {_axes(shape)} (channels, size, size)"
+            )
+
     def run(self, tensor: Floats) -> Outputs:
         """Logits and evidence, row by row; a batch is cut into pieces of BATCH rows. Raises NetworkError."""
         pieces = [self._run(tensor[k : k + self.BATCH]) for k in range(0, len(tensor), self.BATCH)]
@@ -68,6 +98,10 @@ class Session:
         except Exception as error:
             raise NetworkError(f"{self.path}: ONNX Runtime failed on a batch of {tensor.shape}: {error}") from error
         return Outputs(answers["logits"], answers.get("evidence"))
+
+
+def _axes(shape: Sequence[object]) -> str:
+    return " x ".join(str(axis) for axis in shape)
 
 
 class FixedModel:

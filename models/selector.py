@@ -64,11 +64,13 @@ class GoldenVectors:
 
     def missed_by(self, variant: Variant, network: Network) -> str | None:
         """Why `network` is not the one that passed the gate, or None when it is."""
+        expected = self.logits.get(variant)
+        if expected is None:
+            return f"no golden vectors of {variant}"
         try:
             found = network.run(self.image).logits
         except NetworkError as error:
             return str(error)
-        expected = self.logits[variant]
         if found.shape != expected.shape or not np.isfinite(found).all():
             return f"golden vectors gave {found.shape} or values that are not finite"
         off = float(np.abs(found - expected).max())
@@ -87,7 +89,9 @@ class AdaptiveModelSelector:
         loader: Callable[[Path], Network] = Session,
         monitor: DisagreementMonitor | None = None,
         clock: Callable[[], float] = time.monotonic,
+        name: str = "",
     ) -> None:
+        self._log = log.bind(model=name) if name else log
         self._paths: dict[Variant, Path | None] = {"fp32": fp32_path, "int8": int8_path}
         self._golden, self._loader, self._clock = golden, loader, clock
         self._networks: dict[Variant, Network] = {}
@@ -110,7 +114,7 @@ class AdaptiveModelSelector:
         """
         problems: dict[Variant, str | None] = {"fp32": self._load("fp32"), "int8": self._load("int8")}
         self.decision = self._decide(problems, prefer_quantized, race)
-        log.info("model.variant_chosen", variant=self.decision.variant, reason=self.decision.reason)
+        self._log.info("model.variant_chosen", variant=self.decision.variant, reason=self.decision.reason)
         return self.decision
 
     def _load(self, variant: Variant) -> str | None:
@@ -208,7 +212,7 @@ class AdaptiveModelSelector:
                 return Answer(*int8, "int8", compared=rows.size)
             full = fp32 if whole else self._run("fp32", image)
         except NetworkError as error:
-            log.warning("model.comparison_failed", error=str(error))
+            self._log.warning("model.comparison_failed", error=str(error))
             return Answer(*int8, "int8")
         return Answer(*full, "fp32", compared=rows.size, differing=sum(differ))
 
@@ -217,13 +221,13 @@ class AdaptiveModelSelector:
         self.monitor.add(differ)
         if self.monitor.alarm and not before:
             self._resting = "disagrees with fp32"
-            log.error(
+            self._log.error(
                 "model.disagreement_alarm", rate=round(self.monitor.rate, 4), limit=self.monitor.limit, compared=self.monitor.compared
             )
 
     def _rest(self, why: str) -> None:
         self._resting, self._rested = why, 0
-        log.error("model.fell_back", variant="fp32", error=why)
+        self._log.error("model.fell_back", variant="fp32", error=why)
 
     def _recover(self) -> None:
         """Brings int8 back when its reason to rest is gone, and replays the golden vectors once a day."""
@@ -234,7 +238,7 @@ class AdaptiveModelSelector:
         self._rested += 1
         if not self.monitor.alarm and self._rested >= REST and self.self_test() is None:
             self._resting = None
-            log.info("model.recovered", variant="int8")
+            self._log.info("model.recovered", variant="int8")
 
     def self_test(self) -> str | None:
         """Replays int8's golden vectors; puts int8 to rest when they are missed. Returns what is wrong, or None."""

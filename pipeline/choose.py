@@ -1,197 +1,242 @@
-"""choose: which series of a study the network may read, and why not the others.
+"""choose: which series of a study a model may read, and why not the others.
 
-The bundled model knows T1-weighted heads, after contrast better than before, and nothing else. Descriptions are asked first, then what the
-scanner says of the acquisition (Enhanced MR), then echo, repetition and inversion time. Reasons name rules, never what a description says.
+see | judge by the manifest's rules | weigh the fit | tell each of the others why
+
+What a series is says `traits`; what a model wants of it stands in its manifest. Reasons name rules and numbers of series, never what a
+description says.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.manifest import Manifest
-from pipeline.records import Choice, Headers, PassedOver, Series, Study
+from pipeline import vocabulary as words
+from pipeline.records import Choice, Instance, PassedOver, Series, Study
+from pipeline.syntaxes import why_not
+from pipeline.traits import Seen, Traits, seen
+
+# A series that holds some of these holds others to read: only they are left out.
+_LEFT_OUT = frozenset(
+    {words.PHASE, words.COMPLEX, words.MAP, words.PROJECTION, words.REFORMAT, words.SUBTRACTION, words.INVERSION, words.FAT, words.OPPOSED}
+)
+_SLICES = frozenset(  # PS3.4 B.5: CT and MR images, enhanced and converted to enhanced
+    f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("2", "2.1", "2.2", "4", "4.1", "4.4")
+)
 
 
-def _words(*patterns: str) -> re.Pattern[str]:
-    """Matches any of `patterns` as words of a description: letters and digits of other words do not touch them."""
-    return re.compile(r"(?<![a-z0-9])(?:" + "|".join(patterns) + r")(?![a-z0-9])", re.IGNORECASE)
+_EMPTY = "its pictures are empty, all pixels are alike; look at them at the scanner and send them again"
 
 
-_LOCALIZER = _words("loc", "locali[sz]er", "scout", "survey", "topogram", "3[- ]?pl(?:ane)?", "aahead\\w*", "smartbrain", "pilot")
-_MAPS = _words(
-    *("t1[- ]?map(?:s|ping)?", "t2[- ]?map(?:s|ping)?", "t1rho", "adc", "fa", "tracew?", "cbf", "cbv", "mtt", "ttp", "tmax", "ktrans"),
-    *("b[01][- ]?map", "field ?map(?:ping)?", "phase", "sub(?:traction|tracted)?", "mip", "minip", "mpr", "perf(?:usion)?"),
-)
-_T1 = _words("(?:[a-z]|[23]d)?t1[a-z]{0,4}", "mp2?rage", "f?spgr", "bravo", "vibe", "3d[- ]?tfe", "tfl3d\\w*")
-_CONTRARY = (  # these are what they are even when T1 stands beside them
-    ("diffusion", _words("dwi", "dti", "dsi", "diff(?:usion)?", "ep2d\\w*", "b[- ]?1000", "tensor", "noddi", "hardi")),
-    ("angiography", _words("tof\\w*", "mra", "mrv", "angio\\w*", "pc[- ]?(?:mra|3d|2d)", "venogra\\w*", "inhance")),
-    ("susceptibility-weighted", _words("swi", "swan", "swip", "venbold", r"t2[ -]?(?:\*|star|ffe|gre|fl2d|fl3d)", "gre[ -]?t2", "hemo")),
-    ("functional or perfusion", _words("bold", "fmri", "p?c?asl", "dsc", "dce", "resting")),
-    ("spectroscopy", _words("mrs", "svs", "csi", "spectro\\w*")),
-)
-_OTHER = (
-    *_CONTRARY,
-    ("T2-weighted FLAIR", _words("flair", "dark[- ]?fluid", "tirm")),
-    ("short-inversion-time", _words("stir")),
-    ("T2-weighted", _words("(?:[a-z]|[23]d)?t2[a-z]{0,4}", "ciss", "fiesta", "trufi", "drive", "balanced")),
-    ("proton-density-weighted", _words("pd[a-z]{0,3}", "proton[- ]?density", "dp")),
-)
-_HEAD = re.compile(
-    "head|brain|skull|crani|cerebr|neuro|encephal|enc[eé]fal|pituit|hypophys|hipofis|sella|kopf|sch[aä]del|gehirn|t[eê]te|cabeza|testa",
-    re.IGNORECASE,
-)
-_ELSEWHERE = re.compile(
-    r"knee|spine|lumb|cervic|thora|shoulder|abdom|pelvi|liver|hepat|kidney|ankle|wrist|elbow|hand\b|foot\b|hip\b|cardi|heart|breast"
-    r"|prostat|femur|tibia|knie|wirbel|schulter|leber|herz",
-    re.IGNORECASE,
-)
-_SAYS_NOTHING = {"", "SPECIAL", "OTHER", "UNKNOWN", "UNSPECIFIED", "WHOLEBODY"}  # as values of BodyPartExamined
-_CONTRAST = _words(
-    *("ce", "gd", "gad\\w*", "post(?:[- ]?(?:con\\w*|gd|gad\\w*|kontr\\w*|km))?", "contrast", "km", "dotarem", "enhanced"),
-)
-_PLUS_CONTRAST = re.compile(r"\+ ?[ck](?![a-z])|(?<![a-z])c ?\+", re.IGNORECASE)  # "T1+C", "+ C", "C+"
-_NO_CONTRAST = _words(
-    *("pre(?:[- ]?(?:con\\w*|gd|gad\\w*))?", "w/?o", "without", "nativ\\w*", "ohne", "sin", "non[- ]?con\\w*", "no[- ]?contrast"),
-    "unenhanced",
-)
-_NO_AGENT = {"", "NO", "NONE", "N", "NO CONTRAST", "WITHOUT"}
-_MAP_TYPES = {  # values of ImageType (PS3.3 C.8.3.1.1.1, C.8.13.3.1.1, and what vendors write there)
-    *(
-        "ADC",
-        "FA",
-        "TRACEW",
-        "TTP",
-        "MTT",
-        "CBF",
-        "CBV",
-        "T1 MAP",
-        "T2 MAP",
-        "T2_STAR MAP",
-        "PHASE MAP",
-        "B0 MAP",
-        "FIELD MAP",
-        "PHASE",
-        "P",
-    ),
-    *("PHASE", "P", "PROJECTION IMAGE", "MIP", "MINIP", "MNIP", "SUBTRACTION", "SUBTRACT", "PERFUSION", "DIFFUSION", "VELOCITY", "MOSAIC"),
-    *("MPR", "REFORMATTED", "CSA MPR", "CSAPARALLEL", "SCREEN SAVE", "SECONDARY CAPTURE"),
-}
-_ENOUGH = 12  # slices; beyond it more slices are no reason to prefer a series
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One series before one model."""
+
+    seen: Seen
+    reason: str  # why it is passed over; "" where it is fit
+    asked: bool = False  # it shows the body part that the model reads, so somebody waits for an answer
+    traits: Traits | None = None  # of the instances to read
+    instances: tuple[Instance, ...] = ()  # to read
+
+
+class _Worth(NamedTuple):
+    contrast: int
+    original: bool
+    slices: int
+    first: int
 
 
 def choose(study: Study, manifest: Manifest) -> Choice:
-    """The series to read: after contrast before without, original before derived, more slices, then the lowest series number."""
-    judged = [(series, *_judge(series, manifest)) for series in study.series]
-    fit = [series for series, reason, _ in judged if reason is None]
-    expected = any(is_head for _, _, is_head in judged)
-    passed = [_passed(series, reason) for series, reason, _ in judged if reason]
-    what = f"{manifest.sequence}-weighted {manifest.body_part} series"
+    """The series to read: with contrast as the model wants it, original before derived, more slices, then the lowest series number."""
+    return choose_model(study, [manifest])[1]
+
+
+def choose_model(study: Study, manifests: Sequence[Manifest], empty: Collection[str] = ()) -> tuple[int, Choice]:
+    """The first of `manifests` (its index) that finds a series to read, and its choice. `empty`: UIDs of series that turned out to be so.
+
+    Without one: that whose answer somebody waits for, else one that reads a modality of the study, else the first.
+    """
+    looks = [seen(series) for series in study.series]
+    judged = [[_judge(look, looks, manifest) for look in looks] for manifest in manifests]
+    judged = [[_Judged(j.seen, _EMPTY, asked=True) if not j.reason and j.seen.series.uid in empty else j for j in one] for one in judged]
+    fit = [any(not j.reason for j in one) for one in judged]
+    asked = [any(j.asked for j in one) for one in judged]
+    read = [any(look.modality == manifest.modality for look in looks) for manifest in manifests]
+    number = next((one.index(True) for one in (fit, asked, read) if True in one), 0)
+    told = [_told_by_others(j, k, number, judged, manifests) for k, j in enumerate(judged[number])]
+    return number, _choice(told, manifests[number])
+
+
+def _told_by_others(judged: _Judged, k: int, number: int, every: list[list[_Judged]], manifests: Sequence[Manifest]) -> _Judged:
+    """A series of a modality that the chosen model does not read gets the reason of a model that does."""
+    modality = judged.seen.modality
+    if not judged.reason or modality == manifests[number].modality:
+        return judged
+    other = next((one[k] for one, manifest in zip(every, manifests, strict=True) if manifest.modality == modality), judged)
+    reason = other.reason or "a study gets one answer, and another model's series comes first"
+    return _Judged(judged.seen, reason, asked=judged.asked)
+
+
+def _choice(judged: list[_Judged], manifest: Manifest) -> Choice:
+    fit = [j for j in judged if not j.reason]
+    passed = [_passed(j.seen, j.reason) for j in judged if j.reason]
+    what = f"{_what(manifest)} series"
     if not fit:
         listed = "; ".join(_told(p) for p in passed) or "it holds no series"
-        return Choice(None, f"no {what}: {listed}", tuple(passed), expected)
-    best = max(fit, key=_worth)
-    passed += [_passed(series, "another series suits the model better") for series in fit if series is not best]
-    return Choice(best, f"{what}{' after contrast' if _contrast(_headers(best)) > 0 else ''}", tuple(passed), expected=True)
+        return Choice(None, f"no {what}: {listed}", tuple(passed), any(j.asked for j in judged))
+    best = max(fit, key=lambda j: _worth(j, manifest))
+    passed += [_passed(j.seen, _lost(j, best, manifest)) for j in fit if j is not best]
+    series = Series(best.seen.series.uid, best.instances)
+    return Choice(series, _chosen(best, what), tuple(passed), expected=True)
 
 
-def choose_model(study: Study, manifests: Sequence[Manifest]) -> tuple[int, Choice]:
-    """The first of `manifests` (its index) that finds a series to read; without one, that whose answer somebody waits for, or the first."""
-    choices = [choose(study, manifest) for manifest in manifests]
-    number = next((k for k, choice in enumerate(choices) if choice.series), None)
-    if number is None:
-        number = next((k for k, choice in enumerate(choices) if choice.expected), 0)
-    return number, choices[number]
+def _what(manifest: Manifest) -> str:
+    """ "T1-weighted head", "CT head"."""
+    what = words.told(manifest.sequence) if manifest.sequence else manifest.modality
+    return f"{what} {manifest.body_part}".strip()
 
 
-def _judge(series: Series, manifest: Manifest) -> tuple[str | None, bool]:
-    """Why the series is passed over (None: it is fit), and whether it shows that a head was to be read."""
-    h = _headers(series)
-    if h.modality != manifest.modality:
-        return f"modality is not {manifest.modality}", False
-    if not h.has_pixels or not h.rows or not h.columns:
-        return "no pixel data", False
-    head, text = _head(h), _text(h)
-    is_head = head is True
-    if (h.samples_per_pixel or 1) != 1 or h.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
-        return "not a greyscale image", is_head
-    if "LOCALIZER" in h.image_type or _LOCALIZER.search(text):
-        return "localizer", is_head
-    if set(h.image_type) & _MAP_TYPES or _MAPS.search(text):
-        return "derived map, projection or reformat", is_head
-    if head is False:
-        return f"not a {manifest.body_part}", False
-    sequence = _sequence(h, text)
-    return (None if sequence == manifest.sequence else f"{sequence}, not {manifest.sequence}-weighted"), is_head
+def _chosen(best: _Judged, what: str) -> str:
+    """Why it is read, and what of it is not."""
+    after = " after contrast" if best.traits and best.traits.contrast > 0 else ""
+    there = len(best.seen.series.instances)
+    if len(best.instances) == there:
+        return f"{what}{after}"
+    return f"{what}{after} (of its {there} instances {there - len(best.instances)} are left out: {_rest(best)})"
 
 
-def _headers(series: Series) -> Headers:
-    """Those of the first instance: what the rules ask is the same in all instances of a series."""
-    return min(series.instances, key=lambda i: (i.headers.instance_number or 0, i.sop_instance_uid)).headers
+def _rest(best: _Judged) -> str:
+    kinds = dict.fromkeys(traits.kind or "a later echo" for traits, group in best.seen.kinds if not set(group) <= set(best.instances))
+    return ", ".join(kinds)
 
 
-def _text(h: Headers) -> str:
-    return " ".join((h.series_description, h.protocol_name, h.sequence_name)).replace("_", " ")
+def _judge(look: Seen, looks: Sequence[Seen], manifest: Manifest) -> _Judged:
+    """Whether `look` is fit for the model, among all series of its study."""
+    if not look.has_pixels:
+        return _Judged(look, "no pixel data")
+    if look.modality != manifest.modality:
+        return _Judged(look, _modality(look.modality))
+    region = _region(look, looks)
+    asked = bool(manifest.body_part) and region == manifest.body_part
+    left_out = [group for traits, group in look.kinds if traits.kind in _LEFT_OUT]
+    rest = [(traits, group) for traits, group in look.kinds if traits.kind not in _LEFT_OUT] or look.kinds
+    for traits, group in rest:
+        if reason := _against(traits, group, region, manifest):
+            mixed = f" ({len(group)} of {look.slices} images)" if len(rest) + len(left_out) > 1 and look.slices > len(group) else ""
+            return _Judged(look, reason + mixed, asked)
+    if reason := _against_stack(look, manifest):
+        return _Judged(look, reason, asked)
+    return _Judged(look, "", asked, rest[0][0], _first_echo(tuple(instance for _, group in rest for instance in group)))
 
 
-def _head(h: Headers) -> bool | None:
-    """True and False as the object says; None where it says nothing."""
-    if h.body_part_examined.strip().upper() not in _SAYS_NOTHING:
-        return bool(_HEAD.search(h.body_part_examined))
-    text = " ".join((h.series_description, h.protocol_name, h.study_description)).replace("_", " ")
-    if _HEAD.search(text):
-        return True
-    return False if _ELSEWHERE.search(text) else None
+def _modality(modality: str) -> str:
+    if modality in ("", "?"):
+        return "its modality is missing" if not modality else "its modality is none of the standard's"
+    return f"no enabled model reads {modality}"
 
 
-def _sequence(h: Headers, text: str) -> str:
-    """The kind of sequence: "T1", or what it is instead."""
-    if _T1.search(text):
-        other = next((name for name, words in _CONTRARY if words.search(text)), None)
-        return other or "T1"
-    for name, words in _OTHER:
-        if words.search(text):
-            return name
-    if h.acquisition_contrast and h.acquisition_contrast not in ("UNKNOWN", "MIXED"):
-        return "T1" if h.acquisition_contrast == "T1" else "another acquisition contrast"
-    return _sequence_by_times(h)
+def _against(traits: Traits, group: tuple[Instance, ...], region: str, manifest: Manifest) -> str:
+    """Why instances of these traits cannot be read; "" where they can."""
+    if traits.kind == words.SCREEN:
+        return traits.kind
+    if any(instance.sop_class_uid not in _SLICES for instance in group):
+        return "its SOP class is none for slices of MR or CT"
+    if not traits.grey:
+        return "not a greyscale image"
+    if reason := next(filter(None, (_syntax(instance.transfer_syntax_uid) for instance in group)), ""):
+        return reason
+    if traits.kind:
+        return traits.kind
+    if manifest.body_part and region not in ("", manifest.body_part):
+        return f"not a {manifest.body_part}"
+    if manifest.sequence and traits.weighting != manifest.sequence:
+        return f"{_weighting(traits)}, not {words.told(manifest.sequence)}"
+    if not manifest.sequence and traits.weighting in (words.ANGIOGRAPHY, words.PERFUSION):
+        return traits.weighting
+    return "not after contrast" if manifest.rules.contrast == "require" and traits.contrast <= 0 else ""
 
 
-def _sequence_by_times(h: Headers) -> str:
-    """From echo, repetition and inversion time in ms (textbook ranges at 1.5 and 3 T)."""
-    te, tr, ti = h.echo_time, h.repetition_time, h.inversion_time
-    if "EP" in h.scanning_sequence:
-        return "echo-planar"
-    if te is None or tr is None:
-        return "of unknown sequence (no description and no echo and repetition time)"
-    if ti is not None and ti > 1500 and te > 60:
-        return "T2-weighted FLAIR"
-    if te >= 60:
-        return "T2-weighted"
-    if te < 30 and (tr <= 1100 or (ti is not None and 300 <= ti <= 1300)):
-        return "T1"  # spin echo and gradient echo, or prepared by inversion (MPRAGE, T1 FLAIR)
-    return "of another weighting by echo and repetition time"
+def _syntax(uid: str) -> str:
+    """Of the standard's syntaxes those that are not read. What is in none of them fails in decode: there something is wrong."""
+    why = why_not(uid) if uid.startswith("1.2.840.10008.1.2") else None
+    return f"in a transfer syntax that is not read ({why}); send it uncompressed" if why else ""
 
 
-def _contrast(h: Headers) -> int:
-    """1 after contrast, 0 unknown, -1 before."""
-    text = _text(h)
-    if _NO_CONTRAST.search(text):
-        return -1
-    described = _CONTRAST.search(text) or _PLUS_CONTRAST.search(text)
-    return int(h.contrast_bolus_agent.strip().upper() not in _NO_AGENT or bool(described))
+def _weighting(traits: Traits) -> str:
+    if not traits.weighting:
+        return f"of unknown sequence ({traits.weighting_by})"
+    against = " by its echo time" if "against" in traits.weighting_by else ""
+    return words.told(traits.weighting) + against
 
 
-def _worth(series: Series) -> tuple[int, bool, int, int]:
-    h = _headers(series)
-    slices = sum(max(1, instance.headers.number_of_frames) for instance in series.instances)
-    return _contrast(h), "DERIVED" not in h.image_type, min(slices, _ENOUGH), -(h.series_number or 0)
+def _region(look: Seen, looks: Sequence[Seen]) -> str:
+    """The body part: what the series says, else what all others of its study say.
+
+    Body Part Examined often is the default of some protocol: an "orbit" with room for the whole head is a head.
+    """
+    own, own_by = next(((traits.region, traits.region_by) for traits, _ in look.kinds if traits.region), ("", ""))
+    if own == words.FACE and own_by == words.BODY_PART and look.holds_a_head:
+        own = words.HEAD
+    others = {traits.region for other in looks for traits, _ in other.kinds if traits.region and other.has_pixels}
+    return own or (others.pop() if len(others) == 1 else "")
 
 
-def _passed(series: Series, reason: str | None) -> PassedOver:
-    h = _headers(series)
-    return PassedOver(series.uid, h.series_number, h.modality, reason or "")
+def _against_stack(look: Seen, manifest: Manifest) -> str:
+    """What the stack as a whole lacks; an attribute that is missing is held against nobody."""
+    rules, planes = manifest.rules, [plane for plane in look.planes if plane != "unknown"]
+    if len(planes) == 3:
+        return f"{words.LOCALIZER} (slices in three planes)"
+    if planes and planes[0] not in rules.planes:
+        return f"{planes[0]} slices, and the model reads {' or '.join(rules.planes)} ones"
+    if look.slices < rules.fewest_slices:
+        return f"{look.slices} slices, and the model needs {rules.fewest_slices}"
+    if look.pixel is not None and look.pixel > rules.coarsest_pixel:
+        return f"pixels of {look.pixel:.1f} mm, coarser than {rules.coarsest_pixel:.1f} mm"
+    if look.step is not None and look.step > rules.widest_step:
+        return f"slices {look.step:.1f} mm apart, further than {rules.widest_step:.1f} mm"
+    return ""
+
+
+def _first_echo(instances: tuple[Instance, ...]) -> tuple[Instance, ...]:
+    """Of several echoes at the same places the first: the later, the less T1. Echo times alone part nothing, they may just be rounded."""
+    echoes = sorted({round(i.headers.echo_time, 1) for i in instances if i.headers.echo_time is not None})
+    places = {i.headers.image_position_patient for i in instances}
+    if len(echoes) < 2 or len(places) == len(instances):
+        return instances
+    first = tuple(i for i in instances if i.headers.echo_time is not None and round(i.headers.echo_time, 1) == echoes[0])
+    return first if {i.headers.image_position_patient for i in first} == places else instances
+
+
+def _worth(judged: _Judged, manifest: Manifest) -> _Worth:
+    traits, rules = judged.traits or judged.seen.traits, manifest.rules
+    wanted = {"prefer": 1, "require": 1, "avoid": -1, "ignore": 0}[rules.contrast]
+    slices = sum(max(1, i.headers.number_of_frames) for i in judged.instances)
+    return _Worth(wanted * traits.contrast, traits.original, min(slices, rules.enough_slices), -(judged.seen.number or 0))
+
+
+def _lost(judged: _Judged, best: _Judged, manifest: Manifest) -> str:
+    """Why a fit series lost to the best one."""
+    mine, its = _worth(judged, manifest), _worth(best, manifest)
+    name = "the one chosen" if best.seen.number is None or best.seen.number == judged.seen.number else f"series {best.seen.number}"
+    if mine.contrast != its.contrast:
+        return _lost_by_contrast(judged, best, name)
+    if mine.original != its.original:
+        return f"derived, while {name} is original"
+    if mine.slices != its.slices:
+        return f"fewer slices than {name}"
+    return f"as fit as {name}, which comes first"
+
+
+def _lost_by_contrast(judged: _Judged, best: _Judged, name: str) -> str:
+    said = {1: "after contrast", 0: "not said to be before or after contrast", -1: "before contrast"}
+    mine, its = (j.traits.contrast if j.traits else 0 for j in (judged, best))
+    return f"{said[mine]}, while {name} is {said[its]}"
+
+
+def _passed(look: Seen, reason: str) -> PassedOver:
+    return PassedOver(look.series.uid, look.number, look.modality.strip("?"), reason)
 
 
 def _told(passed: PassedOver) -> str:

@@ -1,145 +1,139 @@
 """decode: a Series of files -> Slices: pixels in modality units, ordered along the normal of the slices.
 
-pydicom and its codec plugins read the pixels; a Dataset is born and dies in this file.
+    layout (what the headers say) > stack (which frames, in which order) > frames (only these are decoded, one at a time)
+
+A plain function. What codecs do to a process - memory, time, crashes - is bounded by whoever runs it in one of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import groupby
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, dcmread
-from pydicom.pixels import apply_modality_lut
+from pydicom.errors import InvalidDicomError
 
-from pipeline.records import Instance, Pixels, Series, Slices, Source
-
-Vector = tuple[float, ...]
-_SAME_PLACE = 0.01  # mm; nearer than this, two slices lie in the same place
+from pipeline.frames import fill
+from pipeline.layout import Layout, read
+from pipeline.limits import Limits, NoSlice, Unreadable
+from pipeline.records import Instance, Pixels, Series, Slices
+from pipeline.stack import Stack, arranged
 
 
 class Undecodable(Exception):
-    """Pixels that cannot be read; the message names the instance, never what it says of a patient."""
+    """Pixels that cannot be read; the message names the instance, never what it says of a patient.
+
+    `cause` says what, where and how to mend it, to a technologist.
+    """
 
     def __init__(self, sop_instance_uid: str, cause: str) -> None:
-        super().__init__(f"instance {sop_instance_uid}: {cause}")
+        super().__init__(sop_instance_uid, cause)
         self.sop_instance_uid = sop_instance_uid
+        self.cause = cause
+
+    def __str__(self) -> str:
+        named = f" {self.sop_instance_uid}" if self.sop_instance_uid.replace(".", "").isdecimal() else ""  # what is no UID may be anything
+        return f"instance{named}: {self.cause}"
 
 
-@dataclass(frozen=True)
-class _Plane:
-    """One decoded frame and how it lies in the patient."""
+def decode(series: Series, limits: Limits = Limits()) -> Slices:  # noqa: B008 - frozen
+    """The slices of `series` that lie in one orientation, ordered, one for each place; (slice, row, column) float32. Raises Undecodable.
 
-    source: Source
-    number: int  # InstanceNumber, or the frame's
-    pixels: Pixels  # (row, column)
-    spacing: tuple[float, float] | None
-    orientation: Vector | None  # six direction cosines
-    position: Vector | None  # mm, of the first pixel
-    more_is_darker: bool  # MONOCHROME1 (PS3.3 C.7.6.3.1.2)
-
-    @property
-    def depth(self) -> float | None:
-        """Distance of the plane from the origin along its normal, mm."""
-        if self.orientation is None or self.position is None:
-            return None
-        return float(np.cross(self.orientation[:3], self.orientation[3:]) @ np.array(self.position))
-
-
-def decode(series: Series) -> Slices:
-    """The slices of `series` that lie in one orientation, ordered, one for each place. Raises Undecodable."""
-    planes = [plane for instance in series.instances for plane in _planes(instance)]
-    stack = _ordered(_largest_stack(planes))
-    depths = [plane.depth for plane in stack if plane.depth is not None]
-    pixels = np.stack([plane.pixels for plane in stack])
+    Pixels that are padding (PS3.3 C.7.5.1.1.2) or no number become background: the smallest value of the others, 0 at most.
+    """
+    layouts, remarks = _layouts(series, limits)
+    with _named(layouts[0].instance):
+        limits.check(0, 0, sum(len(layout.planes) for layout in layouts))
+        stack = arranged([plane for layout in layouts for plane in layout.planes])
+        limits.check(*stack.planes[0].shape, len(stack.planes))
+    pixels, rows_of = _decoded(layouts, stack)
+    with _named(layouts[0].instance):
+        remarks += _completed(pixels, layouts, rows_of)
     return Slices(
-        sources=tuple(plane.source for plane in stack),
-        pixels=pixels.max() + pixels.min() - pixels if stack[0].more_is_darker else pixels,
-        spacing=stack[0].spacing or (1.0, 1.0),
-        between=float(np.median(np.diff(depths))) if len(depths) > 1 else None,
-        orientation=stack[0].orientation,  # type: ignore[arg-type]
-        positions=tuple(depths) if len(depths) == len(stack) else (),
-    )
-
-
-def _planes(instance: Instance) -> list[_Plane]:
-    try:
-        ds = dcmread(instance.path)
-        pixels = _modality_units(ds)
-        return [_plane(instance, ds, k, frame, len(pixels)) for k, frame in enumerate(pixels)]
-    except Exception as error:
-        raise Undecodable(instance.sop_instance_uid, f"pixels cannot be read ({type(error).__name__})") from error
-
-
-def _modality_units(ds: Dataset) -> Pixels:
-    """(frame, row, column) after rescale."""
-    pixels = ds.pixel_array
-    pixels = pixels if pixels.ndim == 3 else pixels[None]
-    if "PerFrameFunctionalGroupsSequence" in ds:
-        scaled = [_rescaled(frame, _groups(ds, k)) for k, frame in enumerate(pixels)]
-        pixels = np.stack(scaled)
-    else:
-        pixels = apply_modality_lut(pixels, ds)
-    return np.asarray(pixels, dtype=np.float32)
-
-
-def _rescaled(frame: np.ndarray[Any, Any], groups: list[Dataset]) -> Pixels:
-    """A frame by its own Pixel Value Transformation (PS3.3 C.7.6.16.2.9)."""
-    item = _item(groups, "PixelValueTransformationSequence")
-    slope, intercept = (float(item.get(k, d)) for k, d in (("RescaleSlope", 1), ("RescaleIntercept", 0))) if item else (1.0, 0.0)
-    return np.asarray(frame * slope + intercept, dtype=np.float32)
-
-
-def _groups(ds: Dataset, frame: int) -> list[Dataset]:
-    """Where to look for an attribute of a frame: its own functional groups, then the shared ones (PS3.3 C.7.6.16)."""
-    return [*ds.get("PerFrameFunctionalGroupsSequence", [])[frame : frame + 1], *ds.get("SharedFunctionalGroupsSequence", [])]
-
-
-def _item(groups: list[Dataset], keyword: str) -> Dataset | None:
-    found = (group[keyword].value for group in groups if keyword in group)
-    return next((sequence[0] for sequence in found if sequence), None)
-
-
-def _plane(instance: Instance, ds: Dataset, k: int, pixels: Pixels, frames: int) -> _Plane:
-    groups = _groups(ds, k)
-    measures = _item(groups, "PixelMeasuresSequence") or ds
-    orientation = _item(groups, "PlaneOrientationSequence") or ds
-    position = _item(groups, "PlanePositionSequence") or ds
-    spacing = _numbers(measures, "PixelSpacing", 2)
-    return _Plane(
-        source=Source(instance.sop_instance_uid, k + 1 if frames > 1 or "NumberOfFrames" in ds else None),
-        number=k + 1 if frames > 1 else int(ds.get("InstanceNumber") or 0),
+        sources=tuple(plane.source for plane in stack.planes),
         pixels=pixels,
-        spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
-        orientation=_numbers(orientation, "ImageOrientationPatient", 6),
-        position=_numbers(position, "ImagePositionPatient", 3),
-        more_is_darker=ds.PhotometricInterpretation == "MONOCHROME1",
+        spacing=stack.planes[0].spacing or (1.0, 1.0),
+        between=stack.between,
+        orientation=stack.orientation,
+        positions=stack.positions,
+        remarks=(*stack.remarks, *remarks),
     )
 
 
-def _numbers(ds: Dataset, keyword: str, count: int) -> Vector | None:
-    value = ds.get(keyword)
-    if value is None or isinstance(value, str | float | int) or len(value) != count:
-        return None
-    numbers = tuple(float(v) for v in value)
-    return numbers if np.isfinite(numbers).all() else None
+@contextmanager
+def _named(instance: Instance) -> Iterator[None]:
+    """Whatever goes wrong with an instance bears its UID and a sentence."""
+    try:
+        yield
+    except Undecodable:
+        raise
+    except Unreadable as error:
+        raise Undecodable(instance.sop_instance_uid, str(error)) from error
+    except MemoryError as error:
+        raise Undecodable(instance.sop_instance_uid, "its pixels take more memory than this process may use; raise the limit") from error
+    except RecursionError as error:
+        raise Undecodable(instance.sop_instance_uid, "its sequences are nested too deeply; send it without private ones") from error
+    except InvalidDicomError as error:
+        raise Undecodable(instance.sop_instance_uid, "it is no DICOM file any more; send it again") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Undecodable(instance.sop_instance_uid, f"its file cannot be read ({reason}); check the disk, then send it again") from error
+    except Exception as error:
+        cause = f"its pixels cannot be read: damaged or sent incompletely ({type(error).__name__}); send it again"
+        raise Undecodable(instance.sop_instance_uid, cause) from error
 
 
-def _largest_stack(planes: list[_Plane]) -> list[_Plane]:
-    """The planes that share size and orientation; of several such sets the one with most."""
+def _layouts(series: Series, limits: Limits) -> tuple[list[Layout], list[str]]:
+    """The layouts of all instances that hold slices, each instance once; and what a reader must know of them."""
+    instances = {instance.sop_instance_uid: instance for instance in series.instances}
+    layouts: list[Layout] = []
+    without: list[tuple[Instance, NoSlice]] = []
+    for instance in instances.values():
+        with _named(instance):
+            try:
+                layouts.append(read(instance, limits))
+            except NoSlice as error:
+                without.append((instance, error))
+    if not layouts:
+        instance, reason = without[0]
+        raise Undecodable(instance.sop_instance_uid, str(reason))
+    remarks = Counter(remark for layout in layouts for remark in layout.remarks)
+    told = [f"In {count} of {len(instances)} instances {remark}." for remark, count in remarks.items()]
+    if without:
+        told.append(f"{len(without)} of {len(instances)} instances of the series hold no greyscale picture and were not read.")
+    return layouts, told
 
-    def kind(plane: _Plane) -> tuple[object, ...]:
-        return plane.pixels.shape, tuple(round(c, 2) for c in plane.orientation or ())
 
-    groups = [list(group) for _, group in groupby(sorted(planes, key=lambda p: str(kind(p))), key=kind)]
-    return max(groups, key=len)
+def _decoded(layouts: Sequence[Layout], stack: Stack) -> tuple[Pixels, list[list[int]]]:
+    """(slice, row, column), and which slices came from each layout. Frames that are in no slice are never decoded."""
+    row_of = {plane.source: row for row, plane in enumerate(stack.planes)}
+    pixels = np.empty((len(stack.planes), *stack.planes[0].shape), np.float32)
+    rows_of = []
+    for layout in layouts:
+        wanted = [(frame, row_of[plane.source]) for frame, plane in enumerate(layout.planes) if plane.source in row_of]
+        if wanted:
+            with _named(layout.instance):
+                fill(layout, wanted, pixels)
+        rows_of.append([row for _, row in wanted])
+    return pixels, rows_of
 
 
-def _ordered(planes: list[_Plane]) -> list[_Plane]:
-    """By projection on the normal, else by number. Of several slices in one place (phases, echoes) the last acquired stays."""
-    by_number = sorted(planes, key=lambda p: (p.number, p.source))
-    if any(plane.depth is None for plane in planes):
-        return by_number
-    places = {round((plane.depth or 0.0) / _SAME_PLACE): plane for plane in by_number}
-    return [places[place] for place in sorted(places)]
+def _completed(pixels: Pixels, layouts: Sequence[Layout], rows_of: Sequence[list[int]]) -> list[str]:
+    """MONOCHROME1 turned round, so that more is brighter, for the series as a whole; then background where no pixel is. In place."""
+    low, high = float(pixels.min()), float(pixels.max())  # NaN where there is one
+    nowhere: Any = None
+    if not np.isfinite([low, high]).all():
+        nowhere = ~np.isfinite(pixels)
+        if nowhere.all():
+            raise Unreadable("none of its pixels holds a number or all are padding; send it again from the scanner")
+        low, high = (float(reduce(pixels, where=~nowhere, initial=start)) for reduce, start in ((np.min, np.inf), (np.max, -np.inf)))
+    dark = [row for layout, rows in zip(layouts, rows_of, strict=True) if layout.more_is_darker for row in rows]
+    for row in dark:
+        np.subtract(high + low, pixels[row], out=pixels[row])
+    if nowhere is None:
+        return []
+    pixels[nowhere] = min(low, 0.0)  # 0: no signal, where all tissue is brighter
+    numberless = sum(layout.samples.floating and bool(nowhere[rows].any()) for layout, rows in zip(layouts, rows_of, strict=True))
+    return [f"In {numberless} of {len(layouts)} instances pixels hold no number and were read as background."] if numberless else []

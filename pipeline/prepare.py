@@ -1,19 +1,22 @@
 """prepare: Slices -> Batch, by the recipe of the manifest. Training feeds its pictures and volumes through here too.
 
-    canonical turn | normalise volume-wise | square, resample | mean, deviation, channels
+    MR: canonical turn | normalise volume-wise | square, resample | the same in every channel | mean, deviation
+    CT: canonical turn | square, resample      | one window of Hounsfield units a channel     | mean, deviation
 
-The whole volume is resampled at once, rows, then columns; the kernel is a triangle as wide as the coarser of the two grids, so that
-shrinking does not alias and growing interpolates.
+Rows are resampled, then columns; the kernel is a triangle as wide as the coarser of the two grids, so that shrinking does not alias and
+growing interpolates. What lies outside of the picture is background: no signal, or air.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Recipe
+from pipeline.intensity import AIR, DENSEST, normalise, windowed
 from pipeline.records import AS_STORED, Affine, Batch, Geometry, Pixels, Slices, Turn
 
 # Where rows and columns of a displayed picture should run, by the axis of the slice normal (DICOM patient axes are L, P, S):
@@ -27,21 +30,51 @@ _DISPLAY = {
 _PLANES: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coronal", "axial")
 
 
+_CACHED = 1 << 17  # pixels that are resampled at once: more would leave the cache between one tap and the next
+
+
 def prepare(slices: Slices, recipe: Recipe) -> Batch:
-    """`slices` as the tensor (slice, 3, size, size) that the recipe asks for."""
+    """`slices` as the tensor (slice, channel, size, size) that the recipe asks for."""
     turn = canonical_turn(slices.orientation) if recipe.canonical else AS_STORED
-    pixels = normalise(_turned(slices.pixels, turn), recipe)
     spacing = slices.spacing[::-1] if turn.transpose else slices.spacing
-    grey = resample(pixels, spacing, recipe.size)  # (slice, size, size), 0..1
-    tensor = np.repeat(((grey - recipe.mean) / recipe.std)[:, None], recipe.channels, axis=1)
+    tensor, head_area = (_from_hounsfield if recipe.windows else _from_signal)(slices.pixels, turn, spacing, recipe)
     return Batch(
         sources=slices.sources,
-        tensor=np.ascontiguousarray(tensor, dtype=np.float32),
-        head_area=(grey > recipe.foreground).mean((1, 2), dtype=np.float32),
+        tensor=tensor,
+        head_area=head_area,
         to_source=to_source(slices.pixels.shape[1:], slices.spacing, turn, recipe.size),
         recipe_id=recipe.id,
-        geometry=_geometry(slices, turn),
+        geometry=_geometry(replace(slices, remarks=(*slices.remarks, *_doubts(slices, recipe))), turn),
     )
+
+
+def _doubts(slices: Slices, recipe: Recipe) -> tuple[str, ...]:
+    """What a reader must know of the values: around every head on CT there is air, unless they are not in Hounsfield units."""
+    if recipe.windows and float(slices.pixels.min()) > recipe.air:
+        return ("No pixel is as thin as air: if the values are not in Hounsfield units (no rescale intercept), the answer means nothing.",)
+    return ()
+
+
+def _from_signal(pixels: Pixels, turn: Turn, spacing: tuple[float, float], recipe: Recipe) -> tuple[Pixels, Pixels]:
+    """Tensor and head area of pixels without a unit (MR)."""
+    grey = resample(_turned(normalise(pixels, recipe), turn), spacing, recipe.size)  # (slice, size, size), 0..1
+    head_area = (grey > recipe.foreground).mean((1, 2), dtype=np.float32)
+    return np.repeat(_standardised(grey, recipe)[:, None], recipe.channels, axis=1), head_area
+
+
+def _from_hounsfield(pixels: Pixels, turn: Turn, spacing: tuple[float, float], recipe: Recipe) -> tuple[Pixels, Pixels]:
+    """Tensor and head area of pixels in Hounsfield units (CT). Resampled above air, so that what lies outside, 0, is air."""
+    above_air = np.clip(pixels, AIR, DENSEST) - np.float32(AIR)
+    hounsfield = resample(_turned(above_air, turn), spacing, recipe.size) + np.float32(AIR)
+    head_area = (hounsfield > recipe.air).mean((1, 2), dtype=np.float32)
+    return np.stack([_standardised(windowed(hounsfield, window), recipe) for window in recipe.windows], axis=1), head_area
+
+
+def _standardised(shown: Pixels, recipe: Recipe) -> Pixels:
+    """0..1 -> what the network eats. In place."""
+    shown -= np.float32(recipe.mean)
+    shown /= np.float32(recipe.std)
+    return shown
 
 
 def _geometry(slices: Slices, turn: Turn) -> Geometry:
@@ -71,25 +104,28 @@ def _turned(pixels: Pixels, turn: Turn) -> Pixels:
     return pixels[:, :: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
 
 
-def normalise(pixels: Pixels, recipe: Recipe) -> Pixels:
-    """Intensities to 0..1 for the volume as a whole: a percentile of its foreground becomes 1.
-
-    The threshold of the foreground hangs on the 99.9th percentile, not on the maximum, so that one spike changes nothing.
-    """
-    top = float(np.percentile(pixels, 99.9))
-    foreground = pixels[pixels > recipe.foreground * top]
-    scale = float(np.percentile(foreground, recipe.percentile)) if foreground.size and top > 0 else 1.0
-    return np.asarray(np.clip(pixels / scale, 0.0, 1.0), dtype=np.float32)
-
-
 def resample(pixels: Pixels, spacing: tuple[float, float], size: int) -> Pixels:
-    """(slice, row, column) with `spacing` in mm -> (slice, size, size): padded to a square in mm with background, then resampled."""
+    """(slice, row, column) with `spacing` in mm -> (slice, size, size): padded to a square in mm with background (0), then resampled."""
     rows, columns = pixels.shape[1:]
     side = max(rows * spacing[0], columns * spacing[1])
-    index, weight = _taps(rows, spacing[0], side, size)
-    down = sum(pixels[:, i, :] * w[:, None] for i, w in zip(index, weight, strict=True))  # (slice, size, column)
-    index, weight = _taps(columns, spacing[1], side, size)
-    return np.asarray(sum(down[:, :, i] * w for i, w in zip(index, weight, strict=True)), dtype=np.float32)
+    down, across = _taps(rows, spacing[0], side, size), _taps(columns, spacing[1], side, size)
+    step = max(1, _CACHED // max(rows * columns, 1))
+    resampled = np.empty((len(pixels), size, size), np.float32)
+    for first in range(0, len(pixels), step):
+        part = slice(first, first + step)
+        halfway = np.ascontiguousarray(_along_rows(pixels[part], *down).transpose(0, 2, 1))  # (slice, column, size): whole rows move faster
+        resampled[part] = _along_rows(halfway, *across).transpose(0, 2, 1)
+    return resampled
+
+
+def _along_rows(pixels: Pixels, index: NDArray[np.intp], weight: Pixels) -> Pixels:
+    """(slice, row, column) -> (slice, size, column): each new row the weighted sum of its taps."""
+    total = np.zeros((len(pixels), index.shape[1], pixels.shape[2]), np.float32)
+    for i, w in zip(index, weight, strict=True):
+        taken = pixels.take(i, axis=1)
+        taken *= w[:, None]
+        total += taken
+    return total
 
 
 def _taps(length: int, step: float, side: float, size: int) -> tuple[NDArray[np.intp], Pixels]:

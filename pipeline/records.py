@@ -63,6 +63,8 @@ class Headers:
     diffusion_b_value: float | None = None  # s/mm2
     angio: bool = False  # Angio Flag, or a sequence variant that says so
     echo_planar: bool = False
+    complex_image_component: str = ""  # Enhanced MR: MAGNITUDE, PHASE, REAL, IMAGINARY, MIXED (PS3.3 C.8.13.3.1.2)
+    receive_coil_name: str = ""
     contrast_bolus_agent: str = ""
     series_number: int | None = None
     instance_number: int | None = None
@@ -181,6 +183,7 @@ class Turn(NamedTuple):
 
 
 AS_STORED = Turn()
+OBLIQUE = 5.0  # degrees; less than that is planned every day, and nobody calls it oblique
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,13 @@ class Geometry:
     between: float | None = None  # mm between slice centres, their median
     positions: tuple[float, ...] = ()  # mm along the normal
     remarks: tuple[str, ...] = ()  # as in Slices
+
+    def told(self, slices: int) -> str:
+        """In words: "24 axial slices 6.0 mm apart", "1 sagittal slice", "20 coronal slices 5.0 mm apart, 12 degrees oblique"."""
+        plane = "" if self.plane == "unknown" else f"{self.plane} "
+        apart = f" {self.between:.1f} mm apart" if self.between and slices > 1 else ""
+        oblique = f", {self.tilt:.0f} degrees oblique" if self.tilt >= OBLIQUE else ""
+        return f"{slices} {plane}slice{'' if slices == 1 else 's'}{apart}{oblique}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,3 +270,6 @@ class Report:
     agreement: Agreement = "not compared"
     documents: tuple[Document, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    geometry: Geometry | None = None  # of the slices that were read
+    slices: int = 0  # how many these are
+    recipe: str = ""  # id of the one that prepared them

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 from highdicom import sr
-from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from models.manifest import Manifest
-from pipeline import wording
+from models.manifest import Coded, Label, Manifest
+from pipeline import inherited, wording
 from pipeline.envelope import Origin, derived_uid, device_uid, plain, private, seal, software
 from pipeline.records import Choice, Document, Finding, Instance, Prediction, Source, Study
 
@@ -32,7 +31,7 @@ _SECTIONS = (  # field of wording.Sections, heading, concept of each sentence be
     ("limitations", private("LIMITATIONS", "Limitations"), codes.DCM.Comment),
 )
 _PRESENCE = {"present": codes.SCT.Present, "absent": codes.SCT.Absent, "unsure": codes.SCT.Undetermined}  # CID 240
-_ANY_TUMOUR = codes.SCT.Neoplasm  # what is absent, or neither found nor excluded, when no tumour label leads
+_PROCEDURES = {"MR": codes.LN.MRIUnspecifiedBodyRegion, "CT": codes.LN.CTUnspecifiedBodyRegion}  # CID 100
 _SOURCE = Code("260753009", "SCT", "Source")
 
 KeyImage = tuple[Instance, Source]
@@ -47,26 +46,22 @@ def make(
     the same UIDs and the same bytes.
     """
     if finding is None or prediction is None:
-        origin = Origin(study, manifest, None, (), now, _headers(_first(study.instances)))
+        origin = Origin(study, manifest, None, (), now, inherited.read(_first(study.instances)))
         return (seal("summary", _summary(wording.not_analysed(study, choice, manifest, software()), ()), origin),)
     read = {source.sop_instance_uid for source in prediction.sources}
     evidence = tuple(instance for instance in study.instances if instance.sop_instance_uid in read)
-    origin = Origin(study, manifest, prediction.variant, evidence, now, _headers(_first(evidence)))
+    origin = Origin(study, manifest, prediction.variant, evidence, now, inherited.read(_first(evidence)))
     sections = wording.analysed(study, choice, finding, prediction, manifest, software())
     images = [(_instance(evidence, source), source) for source in finding.key_sources]
     return (
         seal("summary", _summary(sections, images), origin),
-        seal("measurements", _measurements(origin, finding, images), origin),
+        seal("measurements", _measurements(origin, finding, prediction, images), origin),
     )
 
 
 def _first(instances: Iterable[Instance]) -> Instance:
     """The one that documents inherit from; the order of arrival does not matter."""
     return min(instances, key=lambda i: (i.headers.series_number or 0, i.headers.instance_number or 0, i.sop_instance_uid))
-
-
-def _headers(instance: Instance) -> Any:
-    return dcmread(instance.path, stop_before_pixels=True, force=True)
 
 
 def _instance(evidence: Sequence[Instance], source: Source) -> Instance:
@@ -103,13 +98,13 @@ def _frames(source: Source) -> list[int] | None:
 # The Measurements ----------------------------------------------------------------------------------------------------------------------
 
 
-def _measurements(origin: Origin, finding: Finding, images: Sequence[KeyImage]) -> Any:
+def _measurements(origin: Origin, finding: Finding, prediction: Prediction, images: Sequence[KeyImage]) -> Any:
     """TID 1500, the key images in its Image Library (TID 1600); the other instances stay in the evidence."""
     drawn = finding.region and images
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=_observer()),
-        procedure_reported=codes.LN.MRIUnspecifiedBodyRegion,
-        imaging_measurements=[_group(origin, finding, images)],
+        procedure_reported=_PROCEDURES.get(origin.manifest.modality, codes.SCT.ImagingProcedure),
+        imaging_measurements=[_group(origin, finding, prediction, images)],
         # OHIF draws the first kind on the images and stays black where nothing is to be drawn; the second it opens as text (CID 7021).
         title=codes.DCM.ImagingMeasurementReport if drawn else codes.DCM.OncologyMeasurementReport,
     )
@@ -135,15 +130,15 @@ def _library(images: Sequence[KeyImage]) -> Any:
     return library
 
 
-def _group(origin: Origin, finding: Finding, images: Sequence[KeyImage]) -> Any:
+def _group(origin: Origin, finding: Finding, prediction: Prediction, images: Sequence[KeyImage]) -> Any:
     """One finding: with a region a planar one (TID 1410), else a group that names its source images (TID 1501)."""
     manifest = origin.manifest
     said: dict[str, Any] = {
         # stable over revisions of the result, so that a reader knows it is the same finding
         "tracking_identifier": sr.TrackingIdentifier(derived_uid(origin.study.uid, manifest.name, "finding"), "VitalCheck finding 1"),
         "finding_type": _finding_code(finding, manifest),
-        "finding_sites": [sr.FindingSite(codes.SCT.Intracranial)],
-        "algorithm_id": _algorithm(origin),
+        "finding_sites": [sr.FindingSite(_coded(manifest.words.site))],
+        "algorithm_id": _algorithm(origin, prediction),
         "measurements": [_probability(name, p, manifest) for name, p in finding.probabilities.items()],
         "qualitative_evaluations": [sr.QualitativeEvaluation(codes.DCM.PresenceOfProperty, _PRESENCE[finding.call])],
     }
@@ -156,22 +151,28 @@ def _group(origin: Origin, finding: Finding, images: Sequence[KeyImage]) -> Any:
 def _finding_code(finding: Finding, manifest: Manifest) -> Any:
     """The concept whose presence is stated; "neoplasm: absent" instead of "no tumour: absent"."""
     if finding.call == "absent" or finding.label == manifest.absent:
-        return _ANY_TUMOUR
+        return _coded(manifest.words.any)
     return _label_code(finding.label, manifest)
 
 
 def _label_code(name: str, manifest: Manifest) -> Any:
-    label = next(label for label in manifest.labels if label.name == name)
-    return Code(label.value, label.scheme, plain(label.meaning))
+    return _coded(next(label for label in manifest.labels if label.name == name))
 
 
-def _algorithm(origin: Origin) -> Any:
-    """TID 4019."""
+def _coded(concept: Coded | Label) -> Any:
+    """A manifest's concept; a code meaning is LO, 64 characters (PS3.3 8.3)."""
+    return Code(concept.value, concept.scheme, plain(concept.meaning)[:64])
+
+
+def _algorithm(origin: Origin, prediction: Prediction) -> Any:
+    """TID 4019. All that another run of the same network would need to see the same: weights, recipe, input, and how it was turned."""
+    geometry = prediction.geometry
     parameters = [f"variant {origin.variant}", f"weights sha256 {origin.weights}", f"recipe {origin.manifest.recipe.id}"]
+    turned = f"slices {geometry.plane}, {geometry.tilt:.1f} degrees oblique, turned for the network: {wording.turned(geometry.turn)}"
     return sr.AlgorithmIdentification(
         name=plain(origin.manifest.name),
         version=plain(origin.manifest.version),
-        parameters=[*parameters, f"input set sha256 {origin.study.digest}"],
+        parameters=[*parameters, f"input set sha256 {origin.study.digest}", turned],
         family=codes.DCM.ArtificialIntelligence,
     )
 

@@ -17,14 +17,15 @@ from models.runtime import Outputs
 from pipeline.aggregate import Evidence, aggregate, deciding_rows
 from pipeline.choose import choose_model
 from pipeline.decode import decode
+from pipeline.identity import contradiction
 from pipeline.infer import infer, is_shadowed
 from pipeline.prepare import prepare
 from pipeline.records import Batch, Choice, Report, Series, Slices, Study
 from pipeline.report import make
 
 
-class MixedPatients(Exception):
-    """Instances of more than one patient under one Study Instance UID: a report on one of them would be in the other's record."""
+class Contradictory(Exception):
+    """Instances of two patients or of two studies under one Study Instance UID: a report on one would be in the other's record."""
 
 
 Decoder = Callable[[Series], Slices]
@@ -34,18 +35,14 @@ def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decod
     """The answer for `study` by the first of `models` that may read one of its series; `now` becomes the date and time of its documents.
 
     `decoder` is `pipeline.decode.decode`, or the same behind a process boundary with limits.
-    Raises MixedPatients, Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
+    Raises Contradictory, Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
     """
-    _check_patient(study)
+    _check_identity(study)
     timings = Timings()
-    with timings("choose"):
-        number, choice = choose_model(study, [model.manifest for model in models])
-    model = models[number]
+    model, choice, slices = _chosen(study, models, decoder, timings)
     manifest = model.manifest
-    if choice.series is None:
+    if slices is None:
         return _declined(study, model, choice, now)
-    with timings("decode"):
-        slices = decoder(choice.series)
     with timings("prepare"):
         batch = prepare(slices, manifest.recipe)
     with timings("infer"):
@@ -64,17 +61,40 @@ def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decod
         finding=finding,
         variant=prediction.variant,
         agreement=prediction.agreement,
+        geometry=prediction.geometry,
+        slices=len(prediction.sources),
+        recipe=prediction.recipe_id,
         documents=documents,
         timings_ms=timings.ms,
     )
 
 
-def _check_patient(study: Study) -> None:
-    patients = {instance.headers.patient for instance in study.instances} - {""}
-    if len(patients) > 1:
-        raise MixedPatients(
-            f"the study holds instances of {len(patients)} patients (by Patient ID); correct them at the source and send again"
-        )
+def _check_identity(study: Study) -> None:
+    if said := contradiction(study):
+        raise Contradictory(said)
+
+
+def _chosen(study: Study, models: Sequence[Model], decoder: Decoder, timings: Timings) -> tuple[Model, Choice, Slices | None]:
+    """The model that answers, the series it reads and its slices; None where there is none to read.
+
+    Empty pictures would be read as a head without findings, so a series of them is passed over like any other that is not fit.
+    """
+    empty: set[str] = set()
+    while True:
+        with timings("choose"):
+            number, choice = choose_model(study, [model.manifest for model in models], empty)
+        if choice.series is None:
+            return models[number], choice, None
+        with timings("decode"):
+            slices = decoder(choice.series)
+        if _shows_something(slices):
+            return models[number], choice, slices
+        empty.add(choice.series.uid)
+
+
+def _shows_something(slices: Slices) -> bool:
+    value = slices.pixels.flat[0]
+    return any((picture != value).any() for picture in slices.pixels)  # ends at the first that does
 
 
 def _declined(study: Study, model: Model, choice: Choice, now: datetime) -> Report:
@@ -98,4 +118,4 @@ class Timings:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.ms[stage] = round((time.perf_counter() - start) * 1000, 2)
+        self.ms[stage] = round(self.ms.get(stage, 0.0) + (time.perf_counter() - start) * 1000, 2)

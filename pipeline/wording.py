@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.manifest import Manifest
-from pipeline.records import Choice, Finding, Instance, Prediction, Source, Study
+from pipeline.records import Choice, Finding, Instance, Prediction, Source, Study, Turn
+from pipeline.vocabulary import told
 
 UNVERIFIED = "AI result, not verified by a physician. Research use only, not a medical device."
 _UNCALIBRATED = "The probabilities are the model's own; they are not calibrated on whole studies."
@@ -32,7 +33,9 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
     """The sentences for a study that the network has read."""
     differs = prediction.agreement == "differ"
     return Sections(
-        findings=tuple(filter(None, (_found(finding, manifest), _seen(study, finding), _outline(finding), _others(finding, manifest)))),
+        findings=tuple(
+            filter(None, (_found(finding, manifest), _seen(study, finding), _outline(finding, manifest), _others(finding, manifest)))
+        ),
         conclusion=(_concluded(study, finding, manifest), *((_agreement(prediction),) if differs else ()), UNVERIFIED),
         method=(
             _read(study, choice, prediction),
@@ -42,7 +45,7 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
             f"Input: {_count(len(study.instances), 'instance')} of the study, sha256 of the set {study.digest}; "
             f"recipe {manifest.recipe.id}; {software}.",
         ),
-        limitations=_limitations(manifest),
+        limitations=(*prediction.geometry.remarks, *_limitations(manifest)),
     )
 
 
@@ -52,8 +55,7 @@ def not_analysed(study: Study, choice: Choice, manifest: Manifest, software: str
         findings=(f"Not analysed, because {_because(choice)}.",),
         conclusion=("No answer was computed: nothing was found and nothing was excluded.", UNVERIFIED),
         method=(
-            f"The model {manifest.name} {manifest.version} reads {manifest.sequence}-weighted {manifest.modality} series "
-            f"of the {manifest.body_part} and nothing else.",
+            f"The model {manifest.name} {manifest.version} reads {_reads(manifest)} and nothing else.",
             *_passed_over(choice),
             f"Input: {_count(len(study.instances), 'instance')} of the study, sha256 of the set {study.digest}; {software}.",
         ),
@@ -68,7 +70,7 @@ def percent(probability: float) -> str:
     return "under 1%" if probability < 0.005 else f"{probability:.0%}"
 
 
-def tumour_probability(finding: Finding, manifest: Manifest) -> float:
+def any_probability(finding: Finding, manifest: Manifest) -> float:
     """That of any label but "none of the others"."""
     return sum(p for label, p in finding.probabilities.items() if label != manifest.absent)
 
@@ -76,20 +78,29 @@ def tumour_probability(finding: Finding, manifest: Manifest) -> float:
 def named(label: str, manifest: Manifest) -> str:
     """A label as words within a sentence."""
     if label == manifest.absent:
-        return "no tumour"
+        return manifest.words.absent
     meaning = next((known.meaning for known in manifest.labels if known.name == label), label)
-    return meaning[:1].lower() + meaning[1:]
+    return meaning if meaning[1:2].isupper() else meaning[:1].lower() + meaning[1:]  # an abbreviation stays one
+
+
+def turned(turn: Turn) -> str:
+    """From the slices as stored to the slices as the network saw them: "transposed, rows reversed", in this order; "as stored"."""
+    steps = (("transposed", turn.transpose), ("rows reversed", turn.flip_rows), ("columns reversed", turn.flip_columns))
+    return ", ".join(step for step, done in steps if done) or "as stored"
 
 
 def _found(finding: Finding, manifest: Manifest) -> str:
-    tumour = tumour_probability(finding, manifest)
+    some, one = any_probability(finding, manifest), manifest.words.finding
+    bare = one.removeprefix("an ").removeprefix("a ")
     likeliest = f"{named(finding.label, manifest)} ({percent(finding.probability)})"
+    several = len(_sought(manifest)) > 1  # where the model knows one thing only, nothing is likelier than another
     if finding.call == "present":
-        return f"Brain tumour found, certainty {_certainty(tumour)} ({percent(tumour)}): most likely {likeliest}."
+        which = f": most likely {likeliest}" if several else ""
+        return f"{bare[:1].upper()}{bare[1:]} found, certainty {_certainty(some)} ({percent(some)}){which}."
     if finding.call == "absent":
-        return f"No brain tumour found, certainty {_certainty(1 - tumour)} ({percent(1 - tumour)})."
+        return f"No {bare} found, certainty {_certainty(1 - some)} ({percent(1 - some)})."
     guess = "the likeliest single answer is" if finding.label == manifest.absent else "if there is one, it is most likely"
-    return f"Unsure whether there is a brain tumour ({percent(tumour)}); {guess} {likeliest}."
+    return f"Unsure whether there is {one} ({percent(some)}){f'; {guess} {likeliest}' if several else ''}."
 
 
 def _certainty(probability: float) -> str:
@@ -97,7 +108,7 @@ def _certainty(probability: float) -> str:
 
 
 def _seen(study: Study, finding: Finding) -> str:
-    """Where to look; for an absent or unsure tumour these are the slices that spoke most for one."""
+    """Where to look; where nothing is present for certain these are the slices that spoke most for it."""
     if not finding.key_sources:
         return ""
     first, *others = finding.key_sources
@@ -115,8 +126,10 @@ def _next(study: Study, others: Sequence[Source]) -> str:
     return f"; then {noun}{'' if len(numbers) == 1 else 's'} {_list(numbers)}"
 
 
-def _outline(finding: Finding) -> str:
-    return "The outline drawn there shows where the evidence of the model lies; it is not the border of a tumour." if finding.region else ""
+def _outline(finding: Finding, manifest: Manifest) -> str:
+    if not finding.region:
+        return ""
+    return f"The outline drawn there shows where the evidence of the model lies; it is not the border of {manifest.words.finding}."
 
 
 def _others(finding: Finding, manifest: Manifest) -> str:
@@ -126,17 +139,24 @@ def _others(finding: Finding, manifest: Manifest) -> str:
 
 def _concluded(study: Study, finding: Finding, manifest: Manifest) -> str:
     if finding.call == "absent":
-        return f"The AI saw no sign of {_list([named(label, manifest) for label in _tumours(manifest)], 'or')}."
+        return f"The AI saw no sign of {_list([named(label, manifest) for label in _sought(manifest)], 'or')}."
     where = f": see {_place(study, finding.key_sources[0])}" if finding.key_sources else ""
     if finding.call == "present":
         return f"Suspected {named(finding.label, manifest)}{where}."
-    return f"A brain tumour is neither found nor excluded{where}."
+    one = manifest.words.finding
+    return f"{one[:1].upper()}{one[1:]} is neither found nor excluded{where}."
 
 
 def _read(study: Study, choice: Choice, prediction: Prediction) -> str:
     instance = _instance(study, prediction.sources[0])
-    what = f"{instance.headers.modality}, {_count(len(prediction.sources), 'slice')}"
+    what = f"{instance.headers.modality}, {prediction.geometry.told(len(prediction.sources))}"
     return f"The model read {_series(instance.headers.series_number)} ({what}): {choice.reason.rstrip('.')}."
+
+
+def _reads(manifest: Manifest) -> str:
+    """ "T1-weighted MR series of the head", "CT series of the head"."""
+    weighted = f"{told(manifest.sequence)} " if manifest.sequence else ""
+    return f"{weighted}{manifest.modality} series{f' of the {manifest.body_part}' if manifest.body_part else ''}"
 
 
 def _passed_over(choice: Choice) -> tuple[str, ...]:
@@ -168,7 +188,7 @@ def _agreement(prediction: Prediction) -> str:
 
 
 def _limitations(manifest: Manifest) -> tuple[str, ...]:
-    known = _list([named(label, manifest) for label in _tumours(manifest)])
+    known = _list([named(label, manifest) for label in _sought(manifest)])
     learned = "; ".join(f"{source.name} ({source.licence})" for source in manifest.learned_from)
     return (
         f"The model knows {known} and nothing else: any other disease is neither found nor excluded.",
@@ -186,7 +206,8 @@ def _because(choice: Choice) -> str:
     return f"there is {reason.split(': ')[0] if choice.passed_over else reason}"
 
 
-def _tumours(manifest: Manifest) -> list[str]:
+def _sought(manifest: Manifest) -> list[str]:
+    """The labels of what the model looks for."""
     return [label for label in manifest.label_names if label != manifest.absent]
 
 

@@ -5,7 +5,8 @@ set -uo pipefail
 
 packages=(
     orthanc orthanc-dicomweb            # a PACS: end-to-end tests
-    dcmtk                               # storescu, echoscu, dsrdump: other people's DICOM
+    dcmtk                               # storescu, echoscu, dsrdump, dcmcjpeg: other people's DICOM
+    libgdcm-tools libopenjp2-tools openjph-tools  # gdcmconv, opj_compress, ojph_compress: other people's encoders
     dicom3tools                         # dciodvfy, dcentvfy: judges of IODs
     libpixelmed-java default-jre-headless  # DicomSRValidator: judge of TID 1500
     strace                              # order of system calls in the durable commit

@@ -21,7 +21,10 @@ FRAME_TYPE = ["ORIGINAL", "PRIMARY", "T1", "NONE"]
 
 
 def to_enhanced(instances: Sequence[Dataset], *, series_uid: str, sop_instance_uid: str, dimensions_uid: str) -> Dataset:
-    """The slices of a T1 series after contrast as frames of one object, in their order."""
+    """The slices of a T1 series after contrast as frames of one object, in their order.
+
+    Where each lies in the stack say its dimension indices, so frames may come in any order.
+    """
     first = instances[0]
     ds = copy.deepcopy(first)
     for keyword in MOVED:
@@ -37,7 +40,8 @@ def to_enhanced(instances: Sequence[Dataset], *, series_uid: str, sop_instance_u
     _add_acquisition(ds, first)
     _add_dimensions(ds, dimensions_uid)
     ds.SharedFunctionalGroupsSequence = [_shared(first)]
-    ds.PerFrameFunctionalGroupsSequence = [_per_frame(instance, position) for position, instance in enumerate(instances, 1)]
+    places = sorted(instance.SliceLocation for instance in instances)
+    ds.PerFrameFunctionalGroupsSequence = [_per_frame(instance, places.index(instance.SliceLocation) + 1) for instance in instances]
     return ds
 
 

@@ -5,7 +5,7 @@ World coordinates are DICOM patient coordinates in mm (L, P, S), their origin ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ Plane = Literal["axial", "coronal", "sagittal"]
 
 CENTRE = np.array([90.0, 106.0, 84.0])  # voxel of the painted head that lies at the origin when nothing is turned
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+FIELD_OF_VIEW = 240.0  # mm
 WHITE_STORED = 450.0  # stored value of white matter: 12-bit scanners leave head room for fat and enhancement
 
 
@@ -34,6 +35,16 @@ class Frame:
     def normal(self) -> NDArray[np.float64]:
         return np.cross(self.along_row, self.along_column).astype(np.float64)
 
+    def tilted(self, tilt: float, turn: float) -> Frame:
+        """The frame after `turn` degrees about its own normal, then `tilt` degrees about the left-right axis of the patient."""
+        if not tilt and not turn:
+            return self
+        a = np.deg2rad(turn)
+        row, column = np.array(self.along_row), np.array(self.along_column)
+        about_x = _rotation(0, np.deg2rad(tilt))
+        along_row, along_column = about_x @ (np.cos(a) * row + np.sin(a) * column), about_x @ (np.cos(a) * column - np.sin(a) * row)
+        return replace(self, along_row=tuple(along_row.tolist()), along_column=tuple(along_column.tolist()))
+
 
 FRAMES: dict[Plane, Frame] = {
     "axial": Frame((1, 0, 0), (0, 1, 0), 6.0, (-74.0, 72.0)),
@@ -44,14 +55,23 @@ FRAMES: dict[Plane, Frame] = {
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack of `slices` parallel slices, `size` x `size` pixels each; `centre` is where its middle lies on the normal, in mm."""
+    """A stack of `slices` parallel slices, `size` x `size` pixels each; `centre` is where its middle lies on the normal, in mm.
+
+    `tilt` and `turn`, in degrees, make it oblique: see Frame.tilted.
+    """
 
     plane: Plane
     slices: int
     centre: float = 0.0
     size: int = 256
-    field_of_view: float = 240.0  # mm
+    field_of_view: float = FIELD_OF_VIEW  # mm
     thickness: float = 5.0  # mm
+    tilt: float = 0.0
+    turn: float = 0.0
+
+    @property
+    def frame(self) -> Frame:
+        return FRAMES[self.plane].tilted(self.tilt, self.turn)
 
     @property
     def spacing(self) -> float:
@@ -65,7 +85,7 @@ class Stack:
 
     def origin(self, offset: float) -> NDArray[np.float64]:
         """Patient coordinates of the centre of the first pixel of the slice at `offset`: Image Position (Patient)."""
-        frame = FRAMES[self.plane]
+        frame = self.frame
         half = (self.size - 1) / 2 * self.spacing
         corner = frame.normal * offset - half * np.add(frame.along_row, frame.along_column)
         return np.asarray(corner, dtype=np.float64)
@@ -96,21 +116,21 @@ def _rotation(axis: int, angle: float) -> NDArray[np.float64]:
     return matrix
 
 
-def stack_for(head: Head, where: Pose, plane: Plane, slices: int, size: int) -> Stack:
+def stack_for(head: Head, where: Pose, plane: Plane, slices: int, size: int, tilt: float = 0.0, turn: float = 0.0) -> Stack:
     """A stack over the whole head; one too short for that moves to the lesion, where there is one."""
-    frame = FRAMES[plane]
+    frame = FRAMES[plane].tilted(tilt, turn)
     wanted = 0.0
     if head.lesion.any():
         voxel = np.argwhere(head.lesion).mean(0)
         wanted = float(frame.normal @ np.linalg.solve(where.matrix, voxel - where.offset))
     low, high = frame.extent
     half = min(slices * frame.between, high - low) / 2
-    return Stack(plane, slices, float(np.clip(wanted, low + half, high - half)), size)
+    return Stack(plane, slices, float(np.clip(wanted, low + half, high - half)), size, tilt=tilt, turn=turn)
 
 
 def cut(volume: Volume, where: Pose, stack: Stack) -> Volume:
     """(slice, row, column): the volume averaged over each slice's thickness, linearly interpolated."""
-    frame = FRAMES[stack.plane]
+    frame = stack.frame
     steps = np.stack(
         [frame.between * frame.normal, stack.spacing * np.array(frame.along_column), stack.spacing * np.array(frame.along_row)], 1
     )

@@ -8,11 +8,12 @@ from objects import instance
 
 from listener.ledger import Ledger
 from listener.rows import Job
-from pipeline.records import Choice, Document, Finding, PassedOver, Report, Source
+from pipeline.records import Choice, Document, Finding, Geometry, PassedOver, Report, Series, Source
 
 T0 = 1_700_000_000.0
 DELIVERED, WAITING, DECLINED, QUARANTINED, RECEIVING = (f"1.2.826.0.1.{n}" for n in range(1, 6))
 ERROR = "connection refused <b>"
+GAP = "A gap of 18.0 mm lies between slices 2 and 3."
 
 
 def filled(folder: Path) -> Ledger:
@@ -51,5 +52,6 @@ def _report(uid: str) -> Report:
         Document(kind, f"{uid}.9.{n}", "1.2.840.10008.5.1.4.1.1.88.33", b"SR")  # type: ignore[arg-type]
         for n, kind in enumerate(("summary", "measurements"))
     )
-    choice = Choice(None, "T1-weighted head series after contrast", (PassedOver(f"{uid}.2", 2, "MR", "localizer"),), True)
-    return Report(uid, "analysed", None, "brain_tumor_4class 1.0.0", choice, finding, "int8", "agree", documents, {"decode": 12.5})
+    choice = Choice(Series(f"{uid}.1", ()), "T1-weighted head series after contrast", (PassedOver(f"{uid}.2", 2, "MR", "localizer"),), True)
+    lies = {"geometry": Geometry("axial", 15.2, between=6.0, remarks=(GAP,)), "slices": 24, "recipe": "0123456789abcdef"}
+    return Report(uid, "analysed", None, "brain_tumor_4class 1.0.0", choice, finding, "int8", "agree", documents, {"decode": 12.5}, **lies)  # type: ignore[arg-type]

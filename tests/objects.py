@@ -31,7 +31,9 @@ def dataset(study_uid: str = "1.2.3", *, series: int = 1, number: int = 1, sop_c
     ds.StudyDate = ds.StudyTime = ds.AccessionNumber = ds.StudyID = ds.ReferringPhysicianName = ""
     ds.SeriesDescription = SECRET
     if sop_class_uid in (MRImageStorage, CTImageStorage):
-        pixels(ds, np.full((16, 16), number, np.uint16))
+        picture = np.full((16, 16), number, np.uint16)
+        picture[-1, -1] = 0  # so that it shows something
+        pixels(ds, picture)
         ds.ImagePositionPatient, ds.ImageOrientationPatient, ds.PixelSpacing = [0, 0, 5 * number], [1, 0, 0, 0, 1, 0], [1, 1]
     for keyword, value in more.items():
         setattr(ds, keyword, value)

@@ -124,7 +124,8 @@ def test_wrong_configuration_is_refused_in_one_line(file: Path, text: str, told:
         ("[state]\nmax_age_days = 30", "state.max_age_days: retention is not built yet"),
         ('[[listener.peers]]\nae_title = "A"\nport = 11113', "storage commitment is not built yet"),
         ('[[destinations]]\nname = "p"\nae_title = "P"\nhost = "h"\nport = 1\ntls = true', "destinations.tls: TLS is not built yet"),
-        ('[models]\nenabled = ["a", "b"]', "several at a time are not built yet"),
+        ("[models]\nenabled = []", "models.enabled: name one model at least"),
+        ('[models]\nenabled = ["a", "b", "a"]', "models.enabled: one model stands there twice"),
     ],
 )
 def test_what_is_not_built_refuses_to_start(file: Path, text: str, told: str) -> None:
@@ -177,3 +178,13 @@ def test_keyword_arguments_read_no_environment(file: Path, monkeypatch: pytest.M
     """A configuration made in code is what its arguments say, whatever the environment holds."""
     monkeypatch.setenv("VITALCHECK_LISTENER__PORT", "104")
     assert Config().listener.port == 11112
+
+
+def test_models_by_path(tmp_path: Path) -> None:
+    """What has a slash in models.enabled is a folder, relative to that of the file; what has none is a name."""
+    path = tmp_path / "vitalcheck.toml"
+    path.write_text('[models]\nenabled = ["brain_tumor_4class", "./ct_head", "models/other", "/srv/ct"]\n')
+
+    enabled = load(path).models.enabled
+
+    assert enabled == ("brain_tumor_4class", str(tmp_path / "ct_head"), str(tmp_path / "models/other"), "/srv/ct")

@@ -55,6 +55,61 @@ def test_an_enhanced_object_says_it_in_its_functional_groups(tmp_path: Path) -> 
     assert (h.image_position_patient, h.number_of_frames, h.acquisition_contrast, h.has_pixels) == ((1.0, 2.0, 3.0), 2, "T1", False)
 
 
+def test_physics_of_a_classic_object(tmp_path: Path) -> None:
+    """Sequence variant, angio flag, thickness, coil and b-value arrive."""
+    more = {
+        "SequenceVariant": ["SK", "SP"],
+        "AngioFlag": "Y",
+        "SliceThickness": "1.2",
+        "ReceiveCoilName": "Head_32",
+        "DiffusionBValue": 800.0,
+    }
+    h = instance(tmp_path, **more).headers
+    assert (h.sequence_variant, h.angio, h.slice_thickness, h.receive_coil_name) == (("SK", "SP"), True, 1.2, "Head_32")
+    assert (h.diffusion_b_value, h.echo_planar) == (800.0, False)
+    assert instance(tmp_path, number=2, SequenceVariant=["TOF", "SP"]).headers.angio
+
+
+@pytest.mark.parametrize(
+    ("creator", "group", "element", "value", "found"),
+    [
+        ("SIEMENS MR HEADER", 0x0019, 0x0C, "1000", 1000.0),
+        ("SIEMENS MR HEADER", 0x0019, 0x0C, "", None),
+        ("GEMS_PARM_01", 0x0043, 0x39, ["1000000800", "8", "0", "0"], 800.0),
+        ("SOMEBODY ELSE", 0x0019, 0x0C, "1000", None),
+    ],
+)
+@pytest.mark.parametrize("implicit", [False, True])
+def test_b_values_that_vendors_hide(
+    tmp_path: Path, creator: str, group: int, element: int, value: str, found: float | None, implicit: bool
+) -> None:
+    """Siemens and GE write it into private elements; those of another creator say nothing."""
+    ds = dataset()
+    ds.private_block(group, creator, create=True).add_new(element, "IS", value)
+    if implicit:
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    assert headers.read(write(tmp_path, ds)).headers.diffusion_b_value == found
+
+
+def test_one_diffusion_weighted_frame_makes_an_enhanced_object_diffusion(tmp_path: Path) -> None:
+    """The b-value is the highest of all frames, and the pulse sequence is told in words of its own."""
+
+    def frame(b: float) -> Dataset:
+        item, diffusion = Dataset(), Dataset()
+        diffusion.DiffusionBValue = b
+        item.MRDiffusionSequence = [diffusion]
+        return item
+
+    modifier, shared = Dataset(), Dataset()
+    modifier.InversionRecovery = "YES"
+    shared.MRModifierSequence = [modifier]
+    more = {"EchoPulseSequence": "GRADIENT", "EchoPlanarPulseSequence": "YES", "ComplexImageComponent": "MAGNITUDE"}
+    groups = {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": [frame(0), frame(1000), frame(500)]}
+    h = instance(tmp_path, sop_class_uid=EnhancedMRImageStorage, NumberOfFrames=3, **more, **groups).headers
+    assert (h.diffusion_b_value, h.scanning_sequence, h.echo_planar) == (1000.0, ("GR", "IR"), True)
+    assert h.complex_image_component == "MAGNITUDE"
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_other_encodings_say_the_same(tmp_path: Path, syntax: str) -> None:
     """Implicit VR and big endian give the same headers."""

@@ -42,7 +42,7 @@ def test_receiver_loads_neither_pipeline_nor_network() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     loaded = set(result.stdout.split())
     assert "listener.scp" in loaded
-    assert {name for name in loaded if name.startswith("pipeline.")} == {"pipeline.records"}
+    assert {name for name in loaded if name.startswith("pipeline.")} == {"pipeline.records", "pipeline.inflate"}
     assert not {name.partition(".")[0] for name in loaded} & {"models", "onnxruntime", "highdicom", *NEVER_SERVED}
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from models.manifest import Recipe
-from pipeline.prepare import canonical_turn, normalise, prepare, resample
+from pipeline.intensity import Ranks, normalise
+from pipeline.prepare import canonical_turn, prepare, resample
 from pipeline.records import Slices, Source
 
 RECIPE = Recipe()
+CT = Recipe(windows=((40, 80), (80, 200), (600, 2800)), mean=0.0, std=1.0)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 # The same axial head stored in eight ways: direction cosines, and how the pixels must be turned for them
 STORED = {
@@ -130,3 +135,143 @@ def test_no_aliasing() -> None:
 def test_displayed_planes_stay(plane: str, orientation: tuple[float, ...]) -> None:
     """A plane that is already stored as it is displayed is not turned."""
     assert canonical_turn(orientation) == (False, False, False)
+
+
+# --- intensities ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    values=st.one_of(
+        arrays(np.float32, st.integers(1, 300), elements=st.floats(-3000, 4000, width=32)),
+        arrays(np.float32, st.integers(1, 300), elements=st.integers(0, 5)),  # many alike
+        arrays(np.float32, st.integers(1, 300), elements=st.sampled_from([0.0, 1.0, 700.0, 1e7])),  # spikes: most lie in one bin
+    ),
+    percent=st.floats(0, 100),
+)
+def test_percentiles_are_exact(values: np.ndarray, percent: float) -> None:
+    """Percentiles that are counted are those that sorting gives."""
+    assert Ranks(values).percentile(percent) == pytest.approx(np.percentile(values.astype(np.float64), percent), rel=1e-6, abs=1e-3)
+
+
+def test_percentiles_of_more_than_one_piece() -> None:
+    """A volume that is counted in several pieces has the percentiles of the whole."""
+    volume = np.random.default_rng(0).gamma(2.0, 200.0, (9, 200, 201)).astype(np.float32)
+
+    for percent in (0.1, 50.0, 99.5, 99.9, 100.0):
+        assert Ranks(volume).percentile(percent) == pytest.approx(float(np.percentile(volume, percent)), rel=1e-6)
+
+
+def as_trained(pixels: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """What the recipe means, written down plainly: sorted percentiles, and one matrix for rows, one for columns."""
+    top = np.percentile(pixels, 99.9)
+    grey = np.clip(pixels / np.percentile(pixels[pixels > recipe.foreground * top], recipe.percentile), 0, 1).astype(np.float64)
+    side = max(pixels.shape[1:])
+    rows, columns = (triangles(length, side, recipe.size) for length in pixels.shape[1:])
+    return (rows @ grey @ columns.T - recipe.mean) / recipe.std
+
+
+def triangles(length: int, side: int, size: int) -> np.ndarray:
+    """(size, length): the weight of each source sample in each new one; what would lie outside keeps its weight, and is 0."""
+    step = side / size
+    everywhere = np.arange(-2 * length, 3 * length)
+    centres = (np.arange(size) + 0.5 - size / 2) * step + length / 2 - 0.5
+    weight = np.clip(1 - np.abs(everywhere - centres[:, None]) / max(1.0, step), 0, None)
+    return (weight / weight.sum(1, keepdims=True))[:, 2 * length : 3 * length]
+
+
+@pytest.mark.parametrize("shape", [(3, 256, 256), (2, 200, 160), (2, 100, 120), (1, 512, 400)])
+def test_tensor_is_the_one_that_was_learnt(shape: tuple[int, int, int]) -> None:
+    """The tensor is what the recipe says in plain arithmetic, whatever is done for speed."""
+    volume = np.random.default_rng(1).gamma(1.0, 150.0, shape).round().astype(np.float32)
+    sources = tuple(Source("1.2", k + 1) for k in range(len(volume)))
+
+    tensor = prepare(Slices(sources, volume), RECIPE).tensor
+
+    np.testing.assert_allclose(tensor[:, 0], as_trained(volume, RECIPE), atol=2e-5)
+
+
+@pytest.mark.parametrize("offset", [1024.0, -1024.0, -5000.0])
+def test_offset(offset: float) -> None:
+    """A scanner that stores its signal on an offset, or below zero, gives nearly the tensor of one that does not."""
+    noisy = head() + np.random.default_rng(2).uniform(0, 4, head().shape).astype(np.float32)
+
+    moved, plain = (prepare(slices(noisy + o), RECIPE) for o in (offset, 0.0))
+
+    np.testing.assert_allclose(moved.tensor, plain.tensor, atol=0.05)
+    np.testing.assert_allclose(moved.head_area, plain.head_area, atol=0.001)
+
+
+def test_no_offset() -> None:
+    """A bright picture with a dark background is not taken for one on an offset."""
+    bright = head() + 20.0
+
+    assert normalise(bright[None], RECIPE)[0][0, 0] > 0
+
+
+# --- CT ---------------------------------------------------------------------------------------------------------------
+
+
+def ct(hounsfield: float, *, rows: int = 200, columns: int = 160) -> np.ndarray:
+    """An ellipse of one density in air."""
+    return np.where(head(rows, columns) > 0, np.float32(hounsfield), np.float32(-1000))
+
+
+@pytest.mark.parametrize(
+    ("hounsfield", "shown"), [(0, (0, 0.1, 0.2857)), (40, (0.5, 0.3, 0.3)), (80, (1, 0.5, 0.3143)), (1000, (1, 1, 0.6429))]
+)
+def test_windows(hounsfield: float, shown: tuple[float, ...]) -> None:
+    """Each channel shows its own window of Hounsfield units, 0 to 1."""
+    tensor = prepare(slices(ct(hounsfield)), CT).tensor
+
+    assert tensor[0, :, 112, 112] == pytest.approx(shown, abs=1e-3)
+
+
+def test_air_around_ct() -> None:
+    """Around the picture and in its padding there is air, in every channel; the head's area is what is denser."""
+    whole, cut = prepare(slices(ct(40)), CT), prepare(slices(ct(40)[:, 20:-20]), CT)
+    padded = ct(40)
+    padded[padded == -1000] = -3024  # as GE writes outside of the circle that it measured
+
+    assert whole.tensor[0, :, 112, 2].tolist() == cut.tensor[0, :, 112, 2].tolist() == [0.0, 0.0, 0.0]
+    np.testing.assert_array_equal(prepare(slices(padded), CT).tensor, whole.tensor)  # the head's rim too
+    assert whole.head_area[0] == pytest.approx(np.mean(ct(40) > -500) * 160 / 200, abs=0.002)
+
+
+def test_ct_is_never_normalised() -> None:
+    """A dense neighbour changes nothing of a slice: Hounsfield units mean the same in every volume."""
+    sources = (Source("1.2"), Source("1.3"))
+
+    alone, beside = (prepare(Slices(sources, np.stack([ct(40), ct(other)])), CT).tensor[0] for other in (40, 3000))
+
+    np.testing.assert_array_equal(alone, beside)
+
+
+def test_not_in_hounsfield_units() -> None:
+    """CT values that were never rescaled are read with a remark; those that were, and MR, without one."""
+    stored = ct(40) + 1024
+
+    (remark,) = prepare(slices(stored), CT).geometry.remarks
+
+    assert "not in Hounsfield units" in remark
+    assert prepare(slices(ct(40)), CT).geometry.remarks == prepare(slices(stored), RECIPE).geometry.remarks == ()
+
+
+def test_metal() -> None:
+    """A clip of 30000 HU is no brighter, and reaches no further, than the densest that a scanner's 12 bits hold."""
+    clip, dense = ct(40), ct(40)
+    clip[90:94, 70:74], dense[90:94, 70:74] = 30000, 3071
+
+    np.testing.assert_array_equal(prepare(slices(clip), CT).tensor, prepare(slices(dense), CT).tensor)
+
+
+@pytest.mark.parametrize("how", STORED)
+def test_ct_stored_in_any_way(how: str) -> None:
+    """CT slices are turned as MR slices are."""
+    orientation, turn = STORED[how]
+    picture = ct(40)
+    picture[60:70, 100:110] = 70
+
+    turned = prepare(slices(turn(picture), orientation), CT)
+
+    np.testing.assert_allclose(turned.tensor, prepare(slices(picture), CT).tensor, atol=1e-4)

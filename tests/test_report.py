@@ -5,167 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import objects
 import pytest
-from pydicom import Dataset, dcmread
-from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from reports import FINDINGS, GAP, KINDS, MANIFEST, REGION, instance, items, make, parsed, result, sentences, study, tool, written
 
 from listener import headers
-from models.manifest import Artifact, DataSource, Label, Manifest
-from pipeline import report
+from models.manifest import Artifact
 from pipeline.readable import readable
-from pipeline.records import Affine, Choice, Document, Finding, Instance, PassedOver, Point, Prediction, Source, Study
-
-NOW = datetime(2026, 3, 1, 14, 30, 15, 250_000, tzinfo=UTC)
-SLICES = 4
-REGION = ((20.0, 20.0), (40.0, 20.0), (40.0, 44.5), (20.0, 44.5))
-MANIFEST = Manifest(
-    name="brain_tumor_4class",
-    version="1.0.0",
-    labels=[
-        Label(name="glioma", value="393564001", scheme="SCT", meaning="Glioma"),
-        Label(name="meningioma", value="302820008", scheme="SCT", meaning="Intracranial meningioma"),
-        Label(name="pituitary", value="127024001", scheme="SCT", meaning="Neoplasm of pituitary gland"),
-        Label(name="notumor", value="281900007", scheme="SCT", meaning="No abnormality detected"),
-    ],
-    artifacts={
-        "fp32": Artifact(file="model_fp32.onnx", sha256="f" * 64, bytes=12),
-        "int8": Artifact(file="model_int8.onnx", sha256="8" * 64, bytes=3),
-    },
-    learned_from=[DataSource(name="BRISC 2025", licence="CC BY 4.0", citation="")],
-    limits=["Gliomas that do not enhance are missed more often – see the card."],
+from pipeline.records import (
+    AS_STORED,
+    Geometry,
 )
-FINDINGS = {
-    "present": ("glioma", (0.97, 0.02, 0.0, 0.01)),
-    "absent": ("notumor", (0.01, 0.02, 0.0, 0.97)),
-    "unsure": ("meningioma", (0.1, 0.4, 0.1, 0.4)),
-}
-NAMES = {  # Specific Character Set -> a name in it (PS3.5 annexes H, I, J, K; PS3.3 C.12.1.1.2)
-    "ISO_IR 100": "Müller^Jörg",
-    "ISO_IR 101": "Wałęsa^Łucja",
-    "ISO_IR 144": "Люкceмбypг^Ия",
-    "ISO_IR 126": "Διονυσιος^Νικος",
-    "ISO_IR 138": "שרון^דבורה",
-    "ISO_IR 192": "Wang^XiaoDong=王^小东",
-    "GB18030": "Wang^XiaoDong=王^小东",
-    "\\ISO 2022 IR 87": "Yamada^Tarou=山田^太郎=やまだ^たろう",
-    "\\ISO 2022 IR 149": "Hong^Gildong=洪^吉洞=홍^길동",
-}
-
-
-VALID_MR = {  # what dciodvfy asks of an MR image beyond what objects.dataset writes
-    "SpecificCharacterSet": "ISO_IR 100",
-    "PatientName": "Doe^Jane",
-    "PatientID": "4711",
-    "PatientSex": "F",
-    "StudyDate": "20260301",
-    "StudyTime": "140000",
-    "AccessionNumber": "A1",
-    "FrameOfReferenceUID": "2.25.13",
-    "PositionReferenceIndicator": "",
-    "Manufacturer": "Scanner",
-    "ImageType": ["ORIGINAL", "PRIMARY", "OTHER"],
-    "ScanningSequence": "GR",
-    "SequenceVariant": "NONE",
-    "ScanOptions": "",
-    "MRAcquisitionType": "2D",
-    "EchoTime": 10,
-    "RepetitionTime": 500,
-    "EchoTrainLength": 1,
-    "SliceThickness": 5,
-    "PatientPosition": "HFS",
-}
-
-
-def instance(folder: Path, number: int, *, frames: int = 0, implicit: bool = False, **attributes: Any) -> Instance:
-    """One MR slice, or an Enhanced MR object of `frames` frames, written to `folder` and read back."""
-    ds = objects.dataset("2.25.1", series=3, number=number, **VALID_MR | attributes)
-    objects.pixels(ds, np.zeros((64, 64), np.uint16))
-    if frames:
-        ds.SOPClassUID, ds.NumberOfFrames, ds.PixelData = EnhancedMRImageStorage, frames, frames * ds.PixelData
-    for keyword, value in attributes.items():
-        if value is None:
-            delattr(ds, keyword)
-    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    return headers.read(objects.write(folder, ds), received_at=0.0)
-
-
-def study(folder: Path, **attributes: Any) -> Study:
-    count = 1 if attributes.get("frames") else SLICES
-    return headers.group([instance(folder, n + 1, **attributes) for n in range(count)])[0]
-
-
-def make(of: Study, call: str = "present", *, region: tuple[Point, ...] = REGION, **prediction: Any) -> tuple[Document, ...]:
-    """The documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
-    passed = (PassedOver("2.25.2", 1, "MR", "localizer"), PassedOver("2.25.4", 4, "MR", "T2-weighted, not T1-weighted"))
-    if call == "declined":
-        choice = Choice(None, "no T1-weighted head series: series 1 (MR): localizer", passed, expected=True)
-        return report.make(of, choice, None, None, MANIFEST, NOW)
-    frames = of.instances[0].headers.number_of_frames
-    sources = tuple(Source(i.sop_instance_uid, k + 1 if frames > 1 else None) for i in of.instances for k in range(frames))
-    label, probabilities = FINDINGS[call]
-    finding = Finding(
-        label=label,
-        call=call,  # type: ignore[arg-type]
-        probability=probabilities[MANIFEST.label_names.index(label)],
-        probabilities=dict(zip(MANIFEST.label_names, probabilities, strict=True)),
-        key_sources=() if call == "absent" else (sources[1], sources[2], sources[0]),
-        region=region if call != "absent" else (),
-    )
-    zeros = np.zeros((len(sources), 4), np.float32)
-    said = {"variant": "int8", "agreement": "agree", "compared": 3, **prediction}
-    predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), **said)
-    choice = Choice(of.series[0], "T1-weighted head series after contrast", passed, expected=True)
-    return report.make(of, choice, finding, predicted, MANIFEST, NOW)
-
-
-def result(folder: Path, kind: str) -> tuple[Study, tuple[Document, ...]]:
-    """A study in `folder` and the documents of one of the KINDS."""
-    if kind == "differ":
-        of = study(folder)
-        return of, make(of, variant="fp32", agreement="differ", differing=2)
-    if kind == "frames":
-        of = study(folder, frames=5)
-        return of, make(of)
-    of = study(folder)
-    return of, make(of, kind)
-
-
-KINDS = ("present", "absent", "unsure", "differ", "frames", "declined")
-
-
-def written(documents: tuple[Document, ...], folder: Path) -> list[Path]:
-    paths = [folder / f"{document.kind}.dcm" for document in documents]
-    for path, document in zip(paths, documents, strict=True):
-        path.write_bytes(document.data)
-    return paths
-
-
-def sentences(document: Document) -> list[str]:
-    return [item.TextValue for item in items(parsed(document)) if item.ValueType == "TEXT"]
-
-
-def items(ds: Any) -> list[Any]:
-    """All content items below `ds`, in order of reading."""
-    return [item for child in ds.get("ContentSequence", []) for item in (child, *items(child))]
-
-
-def parsed(document: Document) -> Any:
-    return dcmread(BytesIO(document.data))
-
-
-def tool(*command: str | Path) -> str:
-    """What a command-line tool printed; skips where it is not installed."""
-    if shutil.which(str(command[0])) is None:
-        pytest.skip(f"{command[0]} is not installed")
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace", check=False, timeout=60)
-    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,55 +67,10 @@ def test_another_input_variant_or_weights_gives_other_uids(tmp_path: Path, monke
     fewer = replace(of, series=(replace(of.series[0], instances=of.series[0].instances[:3]),))
     uids |= {d.sop_instance_uid for d in make(fewer)}
     other = MANIFEST.model_copy(update={"artifacts": {"int8": Artifact(file="model_int8.onnx", sha256="9" * 64, bytes=3)}})
-    monkeypatch.setattr("test_report.MANIFEST", other)
+    monkeypatch.setattr("reports.MANIFEST", other)
     uids |= {d.sop_instance_uid for d in make(of)}
     assert len(uids) == 9
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
-
-
-@pytest.mark.parametrize("implicit", [False, True], ids=["explicit", "implicit"])
-@pytest.mark.parametrize("terms", NAMES)
-def test_character_sets(terms: str, implicit: bool, tmp_path: Path) -> None:
-    """Names and descriptions keep their characters and their bytes under the source's own character set."""
-    name, terms_in = NAMES[terms], terms.split("\\") if "\\" in terms else terms
-    of = study(tmp_path, implicit=implicit, SpecificCharacterSet=terms_in, PatientName=name, StudyDescription=name.split("=")[-1])
-    for document in make(of):
-        source, copy = dcmread(of.instances[0].path), parsed(document)
-        assert copy.SpecificCharacterSet == source.SpecificCharacterSet
-        for keyword in ("PatientName", "StudyDescription"):
-            assert copy.get_item(keyword).value == source.get_item(keyword).value
-        assert str(copy.PatientName) == name
-
-
-def test_what_the_source_says_wrongly_survives(tmp_path: Path) -> None:
-    """Text that is not in its character set and a weight that is no number are copied as they came; empty type 2 attributes stay empty."""
-    wrong = {b"Doe^Jane": b"M\xfcll^J.x", b"Before": b"S\xe4ge\\-", b"DS\x02\x0070": b"DS\x02\x007,"}
-    emptied = {"PatientID": "", "AccessionNumber": "", "PatientBirthDate": None}
-    of = study(tmp_path, SpecificCharacterSet="ISO_IR 192", StudyDescription="Before", PatientWeight="70", **emptied)
-    for one in of.instances:
-        data = one.path.read_bytes()
-        for right, bad in wrong.items():
-            data = data.replace(right, bad)
-        one.path.write_bytes(data)
-    for document in (*make(of), *make(of, "declined")):
-        ds = parsed(document)
-        copied = [ds.get_item(keyword).value for keyword in ("PatientName", "StudyDescription", "PatientWeight")]
-        assert copied == [b"M\xfcll^J.x", b"S\xe4ge\\-", b"7,"]
-        assert all(keyword in ds and not ds[keyword].value for keyword in emptied)
-
-
-def test_requests(tmp_path: Path) -> None:
-    """The order is named as the source names it, wherever the source keeps it."""
-    asked = Dataset()
-    asked.RequestedProcedureID, asked.RequestedProcedureDescription, asked.AccessionNumber = "RP7", "Kopf Schädel", "A9"
-    for document in make(study(tmp_path, RequestAttributesSequence=[asked])):
-        (request,) = parsed(document).ReferencedRequestSequence
-        assert (request.RequestedProcedureID, request.AccessionNumber, request.StudyInstanceUID) == ("RP7", "A9", "2.25.1")
-        assert request.RequestedProcedureDescription == "Kopf Schädel"
-        assert parsed(document).AccessionNumber == "A1"
-    asked.StudyInstanceUID, asked.FillerOrderNumberImagingServiceRequest = "2.25.99", "F1"
-    (request,) = parsed(make(study(tmp_path, ReferencedRequestSequence=[asked]))[0]).ReferencedRequestSequence
-    assert (request.StudyInstanceUID, request.FillerOrderNumberImagingServiceRequest) == ("2.25.99", "F1")
 
 
 def test_date_and_time_are_the_callers(tmp_path: Path) -> None:
@@ -289,7 +96,7 @@ def test_references_stay_within_the_study(kind: str, tmp_path: Path) -> None:
             for ref in series.ReferencedSOPSequence
         }
         assert named <= evidence
-        assert evidence == (set() if kind == "declined" else held)
+        assert evidence == (set() if kind.endswith("declined") else held)
 
 
 def test_each_document_has_a_new_series(tmp_path: Path) -> None:
@@ -362,11 +169,66 @@ def test_summary_says_the_finding_first(tmp_path: Path) -> None:
         ("frames", "Suspected glioma: see series 3, image 1, frame 2."),
         ("declined", "Not analysed, because there is no T1-weighted head series."),
         ("declined", "AI result, not verified by a physician. Research use only, not a medical device."),
+        ("declined", "The model brain_tumor_4class 1.0.0 reads T1-weighted MR series of the head and nothing else."),
+        ("present", "The outline drawn there shows where the evidence of the model lies; it is not the border of a brain tumour."),
+        ("present", "The model read series 3 (MR, 4 slices): T1-weighted head series after contrast."),
+        (
+            "odd",
+            "The model read series 3 (MR, 4 coronal slices 6.0 mm apart, 15 degrees oblique): T1-weighted head series after contrast.",
+        ),
+        ("odd", GAP.replace("–", "-")),
+        ("ct", "Intracranial haemorrhage found, certainty moderate (90%)."),
+        ("ct", "Other possibilities: no haemorrhage 10%."),
+        ("ct", "Suspected intracranial haemorrhage: see series 3, image 2."),
+        ("ct", "The model knows intracranial haemorrhage and nothing else: any other disease is neither found nor excluded."),
+        ("ct absent", "No intracranial haemorrhage found, certainty high (over 99%)."),
+        ("ct absent", "The AI saw no sign of intracranial haemorrhage."),
+        ("ct unsure", "Unsure whether there is an intracranial haemorrhage (50%)."),
+        ("ct unsure", "An intracranial haemorrhage is neither found nor excluded: see series 3, image 2."),
+        ("ct declined", "The model ct_head 0.1.0 reads CT series of the head and nothing else."),
     ],
 )
 def test_summary_says(kind: str, sentence: str, tmp_path: Path) -> None:
     """Each kind of result says in a whole sentence what it must."""
     assert sentence in sentences(result(tmp_path, kind)[1][0])
+
+
+@pytest.mark.parametrize("kind", ["ct", "ct absent", "ct unsure", "ct declined"])
+def test_nothing_of_another_model_is_said(kind: str, tmp_path: Path) -> None:
+    """The documents of a CT model speak neither of tumours nor of MR; its codes are its own."""
+    documents = result(tmp_path, kind)[1]
+    said = "\n".join(readable(document.data) for document in documents).replace("Not read: series", "")
+    lines = [line for line in said.splitlines() if not line.strip().startswith(("1 (MR)", "4 (MR)"))]
+    assert not [line for line in lines if "umour" in line or "eoplasm" in line or "MRI" in line or "glioma" in line]
+    if len(documents) == 2:
+        held = {i.ConceptCodeSequence[0].CodeValue for i in items(parsed(documents[1])) if i.ValueType == "CODE"}
+        assert {"25045-6", "1386000", "1101003"} <= held
+        assert not {"25056-3", "108369006"} & held
+
+
+@pytest.mark.parametrize(
+    ("geometry", "told"),
+    [
+        (Geometry(), "4 slices"),
+        (Geometry("axial", 4.9, AS_STORED, 6.04), "4 axial slices 6.0 mm apart"),
+        (Geometry("sagittal", 5.0, AS_STORED, None), "4 sagittal slices, 5 degrees oblique"),
+    ],
+)
+def test_how_the_slices_lie(geometry: Geometry, told: str, tmp_path: Path) -> None:
+    """The Summary says plane, distance and obliquity where they are known."""
+    assert any(f"(MR, {told})" in sentence for sentence in sentences(make(study(tmp_path), geometry=geometry)[0]))
+    assert Geometry("axial", between=5.0).told(1) == "1 axial slice"
+
+
+def test_what_is_odd_comes_first_of_the_limitations(tmp_path: Path) -> None:
+    """A gap is named before what holds for every study, and how the slices were turned stands with the algorithm."""
+    summary, measurements = result(tmp_path, "odd")[1]
+    (limitations,) = (i for i in items(parsed(summary)) if i.ConceptNameCodeSequence[0].CodeMeaning == "Limitations")
+    assert limitations.ContentSequence[0].TextValue == GAP.replace("–", "-")
+    parameters = [i.TextValue for i in items(parsed(measurements)) if i.ConceptNameCodeSequence[0].CodeValue == "111002"]
+    assert parameters[-1] == "slices coronal, 15.2 degrees oblique, turned for the network: transposed, columns reversed"
+    as_stored = [i.TextValue for i in items(parsed(make(study(tmp_path))[1])) if i.ConceptNameCodeSequence[0].CodeValue == "111002"]
+    assert as_stored[-1].endswith("turned for the network: as stored")
 
 
 def test_no_outline_is_spoken_of_where_none_is_drawn(tmp_path: Path) -> None:

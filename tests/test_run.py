@@ -18,7 +18,7 @@ from models.selector import AdaptiveModelSelector
 from pipeline.decode import Undecodable
 from pipeline.infer import is_shadowed
 from pipeline.records import Study
-from pipeline.run import MixedPatients, analyze
+from pipeline.run import Contradictory, analyze
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LABELS = [
@@ -61,7 +61,29 @@ def test_answer(tmp_path: Path) -> None:
 
 def test_one_slice(tmp_path: Path) -> None:
     """A single slice is a study."""
-    assert analyze(study(tmp_path, 1), [model()], NOW).state == "analysed"
+    ramp = np.arange(256, dtype=np.uint16).tobytes()
+    assert analyze(study(tmp_path, 1, PixelData=ramp), [model()], NOW).state == "analysed"
+
+
+def test_empty_pictures(tmp_path: Path) -> None:
+    """Pictures of nothing are not answered as a head without a tumour."""
+    report = analyze(study(tmp_path, PixelData=bytes(512)), [model()], NOW)
+
+    assert report.state == "declined"
+    assert "series 1 (MR): its pictures are empty" in (report.reason or "")
+    assert [document.kind for document in report.documents] == ["summary"]
+
+
+def test_another_series_for_an_empty_one(tmp_path: Path) -> None:
+    """Where the series that suits best is empty, the next one is read, and the empty one is passed over with the reason."""
+    described = {"SeriesDescription": "T1 SE", "BodyPartExamined": "HEAD"}
+    empty = objects.instance(tmp_path, number=1, series=1, PixelData=bytes(512), **described | {"SeriesDescription": "T1 SE +C"})
+    full = objects.instance(tmp_path, number=1, series=2, **described)
+
+    report = analyze(headers.group([empty, full])[0], [model()], NOW)
+
+    assert (report.state, report.choice.series and report.choice.series.uid) == ("analysed", full.series_uid)
+    assert [passed.reason.split(",")[0] for passed in report.choice.passed_over] == ["its pictures are empty"]
 
 
 def test_same_bytes(tmp_path: Path) -> None:
@@ -102,7 +124,7 @@ def test_two_patients(tmp_path: Path, other: dict[str, str]) -> None:
     one = objects.instance(tmp_path, number=1, **described)
     two = objects.instance(tmp_path, number=2, **described | other)
 
-    with pytest.raises(MixedPatients, match="2 patients") as caught:
+    with pytest.raises(Contradictory, match="2 different Patient IDs") as caught:
         analyze(headers.group([one, two])[0], [model()], NOW)
 
     assert objects.SECRET not in str(caught.value)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from filled import DECLINED, DELIVERED, ERROR, QUARANTINED, WAITING, filled
+from filled import DECLINED, DELIVERED, ERROR, GAP, QUARANTINED, WAITING, filled
 from objects import SECRET
 
 from listener.config import Config
@@ -116,6 +116,20 @@ def test_api_tells_all_of_one_study(window: Running) -> None:
     assert study["timings_ms"]["queued"] == 1000.0
     assert {delivery["error"] for delivery in study["deliveries"]} == {ERROR}
     assert window.get("/api/studies/9.9").status_code == 404
+
+
+def test_api_and_page_tell_how_the_slices_lie_and_what_was_passed_over(window: Running) -> None:
+    """Plane, spacing, tilt, turn, oddities, recipe, and the reason against each other series, in the API and on the page."""
+    (result,) = window.get(f"/api/studies/{DELIVERED}").json()["results"]
+    assert result["geometry"] == {
+        "plane": "axial", "slices": 24, "between": 6.0, "tilt": 15.2, "remarks": [GAP],
+        "turn": {"transpose": False, "flip_rows": False, "flip_columns": False},
+    }  # fmt: skip
+    assert (result["recipe"], result["series"]) == ("0123456789abcdef", f"{DELIVERED}.1")
+    assert result["passed_over"][0]["reason"] == "localizer"
+    page = window.get(f"/studies/{DELIVERED}").text
+    for said in (f"24 axial slices 6.0 mm apart, 15 degrees oblique. {GAP}", "0123456789abcdef", "localizer"):
+        assert said in page
 
 
 def test_page_shows_and_escapes(window: Running) -> None:

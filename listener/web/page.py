@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from listener.view import Overview, in_words, iso
+from listener.view import Overview, in_words, iso, lie, remarks
 from listener.web.ready import Readiness
 
 MOST = 200  # studies on the page; the API lists all
@@ -61,7 +61,9 @@ def study(facts: Mapping[str, Any]) -> str:
     body = f"<h1>Study {escape(uid)}</h1>" + _table((), [(("key", name), ("value", html)) for name, html in summary if html])
     body += _section("History", facts["history"], ("at", "state", "note"))
     body += _section(
-        "Answers", facts["results"], ("judged_at", "outcome", "finding", "series", "model", "variant", "agreement", "timings_ms", "error")
+        "Answers",
+        facts["results"],
+        ("judged_at", "outcome", "finding", "series", "geometry", "model", "variant", "agreement", "recipe", "timings_ms", "error"),
     )
     body += "".join(
         _section("Series passed over", result["passed_over"], ("series_number", "modality", "series_uid", "reason"))
@@ -160,5 +162,14 @@ def _state(state: str) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
-        value = in_words(value) if "label" in value else ", ".join(f"{name} {part:.0f}" for name, part in value.items())
+        value = _in_words(value)
     return "" if value is None else escape(str(value))
+
+
+def _in_words(value: Mapping[str, Any]) -> str:
+    """A finding, how slices lie, or milliseconds by stage."""
+    if "label" in value:
+        return in_words(value)
+    if "plane" in value:
+        return f"{lie(value)}. {remarks(value)}".removesuffix(". ")
+    return ", ".join(f"{name} {part:.0f}" for name, part in value.items())

@@ -1,0 +1,244 @@
+"""stack: planes -> one ordered stack. Pure geometry; what a reader must know of it is said in whole sentences.
+
+Positions are projected on the normal of the slices (PS3.3 C.7.6.2.1.1); any order of arrival gives the same stack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.records import Source
+
+Orientation = tuple[float, float, float, float, float, float]
+Position = tuple[float, float, float]
+
+_SAME_PLACE = 0.01  # mm along the normal; nearer than this, two slices lie in the same place
+_SAME_TURN = 0.01  # of a direction cosine, half a degree: some scanners round them differently from slice to slice
+_RIGHT = 0.02  # how far direction cosines may be from unit length and from right angles
+_GAP = 1.5  # of the usual distance: beyond it a slice is missing in between, as aggregate sees it
+_UNEVEN = 0.1  # of the usual distance
+_TILT = 1.0  # degrees
+_MOST_STACKS = 100  # that are told apart: thousands of frames, each turned otherwise, are not to cost the square of their number
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One frame and how it lies in the patient, as its header says."""
+
+    source: Source
+    number: tuple[int, int]  # InstanceNumber, frame: in which order they were acquired, as far as one can know
+    shape: tuple[int, int]  # rows, columns
+    spacing: tuple[float, float] | None = None  # mm
+    orientation: Orientation | None = None  # direction cosines of rows, of columns
+    position: Position | None = None  # mm, of the centre of the first pixel
+    location: float | None = None  # Slice Location, mm: only asked where there are no positions
+    group: str = ""  # Stack ID: slices that a multi-frame object itself holds together
+    kind: tuple[object, ...] = ()  # what tells pictures of one place apart: echo, phase, b-value, component
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One ordered stack: of one size, one orientation, one slice for each place."""
+
+    planes: tuple[Plane, ...]
+    orientation: Orientation | None
+    between: float | None  # mm, the median
+    positions: tuple[float, ...]  # mm along the normal, growing; empty where unknown
+    remarks: tuple[str, ...]
+
+
+def arranged(planes: Sequence[Plane]) -> Stack:
+    """The largest stack among `planes` (at least one), in order. Ties go to the one acquired first."""
+    crooked = sum(p.orientation is not None and not is_possible(p.orientation) for p in planes)
+    ordered = sorted((_straight(p) for p in planes), key=_age)
+    best, others = _largest(ordered)
+    remarks = [*_crooked(crooked, len(planes)), *_left_out(best[0], others, len(planes))]
+    axis = _axis(best)
+    if axis is None:
+        return Stack(tuple(best), best[0].orientation, None, (), (*remarks, *_unplaced(best, "number")))
+    if best[0].position is None or best[0].orientation is None:
+        remarks += _unplaced(best, "location")
+    kept = _one_for_each_place(best, axis)
+    if len(kept) < len(best):
+        again = "shows a place that another slice shows, too, and was", "show places that other slices show, too, and were"
+        remarks.append(f"{_told(len(best) - len(kept), len(planes), *again)} not read.")
+    kept.sort(key=axis)
+    positions = tuple(round(axis(plane), 3) for plane in kept)
+    between = round(float(np.median(np.diff(positions))), 3) if len(kept) > 1 else None
+    remarks += [*_gaps(positions, between), *_sheared(kept)]
+    return Stack(tuple(kept), best[0].orientation, between, positions, tuple(remarks))
+
+
+def is_possible(orientation: Orientation) -> bool:
+    """Whether the direction cosines are two directions at right angles."""
+    along_row, along_column = orientation[:3], orientation[3:]
+    lengths = math.hypot(*along_row), math.hypot(*along_column)
+    slant = sum(a * b for a, b in zip(along_row, along_column, strict=True))
+    return all(abs(length - 1) <= _RIGHT for length in lengths) and abs(slant) <= _RIGHT  # false for NaN
+
+
+def normal(orientation: Orientation) -> NDArray[np.float64]:
+    """Unit vector across the slice."""
+    across = np.cross(orientation[:3], orientation[3:])
+    return np.asarray(across / np.linalg.norm(across))
+
+
+def _age(plane: Plane) -> tuple[tuple[int, int], str, int]:
+    return plane.number, plane.source.sop_instance_uid, plane.source.frame or 0
+
+
+def _straight(plane: Plane) -> Plane:
+    """Without an orientation that is none."""
+    if plane.orientation is None or is_possible(plane.orientation):
+        return plane
+    return replace(plane, orientation=None, position=None)
+
+
+def _largest(ordered: list[Plane]) -> tuple[list[Plane], list[Plane]]:
+    """The largest set of planes that can be one stack, and the rest."""
+    together: list[list[Plane]] = []
+    alone: list[Plane] = []
+    grouped = len({plane.group for plane in ordered}) < len(ordered)  # else each frame names a stack of its own, which says nothing
+    for plane in ordered:
+        found = next((stack for stack in together if _why_apart(stack[0], plane, grouped) is None), None)
+        if found is not None:
+            found.append(plane)
+        elif len(together) < _MOST_STACKS:
+            together.append([plane])
+        else:
+            alone.append(plane)
+    best = max(together, key=len)
+    return best, [plane for stack in together if stack is not best for plane in stack] + alone
+
+
+def _why_apart(one: Plane, other: Plane, grouped: bool = True) -> str | None:
+    """Why two planes cannot belong to one stack, as the middle of a sentence."""
+    if one.shape != other.shape:
+        return "of another size"
+    if not _same_turn(one.orientation, other.orientation):
+        return "in another orientation"
+    if (one.position is None) != (other.position is None):
+        return "without a position in the patient" if other.position is None else "apart, with a position in the patient"
+    if not _same_spacing(one.spacing, other.spacing):
+        return "of another pixel spacing"
+    return "of another stack of the same object" if grouped and one.group != other.group else None
+
+
+def _same_turn(one: Orientation | None, other: Orientation | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= _SAME_TURN
+
+
+def _same_spacing(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(abs(a - b) <= 0.01 * max(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _axis(stack: list[Plane]) -> Callable[[Plane], float] | None:
+    """How far a plane lies along the stack, mm: along the normal, else by Slice Location; None where neither is said."""
+    if stack[0].orientation is not None and stack[0].position is not None:
+        across = normal(stack[0].orientation)
+        return lambda plane: float(across @ np.array(plane.position))
+    locations = [plane.location for plane in stack if plane.location is not None]
+    if len(stack) > 1 and len(locations) == len(stack) and min(np.diff(sorted(locations))) > _SAME_PLACE:
+        return lambda plane: plane.location or 0.0
+    return None
+
+
+def _one_for_each_place(stack: list[Plane], axis: Callable[[Plane], float]) -> list[Plane]:
+    """Of several echoes or phases in the same places one whole set, the last that is complete; else the last acquired of each place."""
+    places = _places(stack, axis)
+    if len(places) < len(stack):
+        kinds: dict[tuple[object, ...], list[Plane]] = {}
+        for plane in stack:
+            kinds.setdefault(plane.kind, []).append(plane)
+        best = max(kinds.values(), key=lambda planes: (len(_places(planes, axis)), _is_magnitude(planes[0]), _age(planes[-1])))
+        alone = _places(best, axis)
+        places = alone if 2 * len(alone) > len(places) else places
+    return [max(place, key=_age) for place in places]
+
+
+def _is_magnitude(plane: Plane) -> bool:
+    """Whether it is no phase, real or imaginary picture of an object that holds these, too (PS3.3 C.8.13.3.1.2)."""
+    return not {"PHASE", "REAL", "IMAGINARY"} & set(plane.kind)
+
+
+def _places(stack: list[Plane], axis: Callable[[Plane], float]) -> list[list[Plane]]:
+    """Planes that lie in the same place, place by place."""
+    places: list[list[Plane]] = []
+    reached = -np.inf
+    for depth, plane in sorted(((axis(plane), plane) for plane in stack), key=lambda pair: (pair[0], _age(pair[1]))):
+        if depth - reached > _SAME_PLACE:
+            places.append([])
+            reached = depth
+        places[-1].append(plane)
+    return places
+
+
+def _told(count: int, total: int, one: str, several: str) -> str:
+    return f"{count} of {total} slices {one if count == 1 else several}"
+
+
+def _left_out(kept: Plane, others: list[Plane], total: int) -> list[str]:
+    reasons = Counter(_why_apart(kept, plane) or "of another stack" for plane in others)
+    return [
+        f"{_told(count, total, 'is', 'are')} {reason} and {'was' if count == 1 else 'were'} not read." for reason, count in reasons.items()
+    ]
+
+
+def _crooked(count: int, total: int) -> list[str]:
+    if not count:
+        return []
+    of_itself = _told(count, total, "says of itself", "say of themselves")
+    return [f"{of_itself} no possible orientation (direction cosines not at right angles)."]
+
+
+def _unplaced(stack: list[Plane], instead: str) -> list[str]:
+    if len(stack) == 1:
+        return []
+    return [f"The slices do not say where they lie in the patient; they are in the order of their slice {instead}s."]
+
+
+def _gaps(positions: tuple[float, ...], between: float | None) -> list[str]:
+    """Sentences on slices that are missing, and on uneven spacing."""
+    if between is None:
+        return []
+    steps = np.diff(positions)
+    wide, usual = steps[steps > _GAP * between], steps[steps <= _GAP * between]
+    remarks = []
+    if wide.size:
+        missing = int(np.maximum(np.rint(wide / between) - 1, 1).sum())
+        are = "1 slice is" if missing == 1 else f"{missing} slices are"
+        gaps = f"{'a gap' if wide.size == 1 else 'gaps'} of {_range(wide)}"
+        remarks.append(f"{are} missing in the stack: {gaps} where slices are {between:.1f} mm apart.")
+    if np.ptp(usual) > _UNEVEN * between:
+        remarks.append(f"The slices are unevenly spaced: {_range(usual)} apart.")
+    return remarks
+
+
+def _range(millimetres: NDArray[np.float64]) -> str:
+    low, high = f"{millimetres.min():.1f}", f"{millimetres.max():.1f}"
+    return f"{low} mm" if low == high else f"{low} to {high} mm"
+
+
+def _sheared(stack: list[Plane]) -> list[str]:
+    """Gantry tilt: from slice to slice the first pixel moves along the slice, too, so the stack is no upright box."""
+    first, last = stack[0], stack[-1]
+    if len(stack) < 2 or first.position is None or last.position is None or first.orientation is None:
+        return []
+    across = normal(first.orientation)
+    way = np.subtract(last.position, first.position)
+    up = abs(float(across @ way))
+    aside = float(np.linalg.norm(way - (across @ way) * across))
+    angle = float(np.degrees(np.arctan2(aside, up)))
+    if angle <= _TILT or aside <= max(first.spacing or (1.0, 1.0)):
+        return []
+    return [f"The slices are stacked at {angle:.0f} degrees to their normal (gantry tilt); they were read as they are."]
