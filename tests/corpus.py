@@ -181,7 +181,7 @@ def _analyze() -> None:
     try:
         main()
     finally:
-        print(f"peak {peak():.0f} MiB", file=sys.stderr)
+        sys.stderr.write(f"peak {peak():.0f} MiB\n")
 
 
 def peak() -> float:
