@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from listener import cli_analyze, cli_models, cli_studies, config, console
+from listener import cli_analyze, cli_models, cli_rules, cli_studies, config, console
 from listener.errors import VitalCheckError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-rules_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The rules that choose a series.")
+rules_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The rules by which a model chooses a series.")
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The configuration.")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Default: vitalcheck.toml in this folder, where there is one.")]
@@ -40,12 +40,13 @@ def _version(asked: bool) -> None:
 def vitalcheck(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
-    """Reads brain MRI on arrival and answers with DICOM Structured Reports. Research use, not a medical device.
+    """Reads head studies on arrival and answers with DICOM Structured Reports. Research use, not a medical device.
 
     \b
     vitalcheck serve --config vitalcheck.toml       receive, analyse, report to the PACS
     vitalcheck check --config vitalcheck.toml       what would stop a study from being answered?
     vitalcheck analyze head/ --out results          the same analysis on a folder, without a network
+    vitalcheck rules try head/                      which series would be read, and why no other?
     vitalcheck studies                              what became of everything that arrived
     """
 
@@ -94,7 +95,11 @@ def check(path: ConfigOption = None, as_json: Annotated[bool, typer.Option("--js
 
 @config_app.command("show")
 def config_show(path: ConfigOption = None, as_json: Annotated[bool, typer.Option("--json", help="One JSON line per key.")] = False) -> None:
-    """Shows every value and where it comes from."""
+    """Shows every value and where it comes from: default, file or environment.
+
+    \b
+    vitalcheck config show --config vitalcheck.toml
+    """
     rows = config.explain(config.load(path))
     if as_json:
         for row in rows:
@@ -117,7 +122,7 @@ def _toml(value: object) -> str:
 app.command()(cli_analyze.analyze)
 app.add_typer(cli_studies.app, name="studies")
 app.add_typer(cli_models.app, name="models")
-rules_app.command("try")(cli_analyze.rules_try)
+rules_app.command("try")(cli_rules.rules_try)
 app.add_typer(rules_app, name="rules")
 app.add_typer(config_app, name="config")
 

@@ -1,4 +1,4 @@
-"""`vitalcheck analyze` and `vitalcheck rules try`: studies on disk, no network, no ledger.
+"""`vitalcheck analyze`: studies on disk, no network, no ledger.
 
 files | headers | studies | pipeline.run.analyze | OUT/<study>/<kind>.dcm
 """
@@ -7,28 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from tqdm import tqdm
 
 from listener import config as configuration
 from listener import console, headers, logs, rows, view
+from listener.cli_input import DEFAULT_MODEL, JsonOption, ModelOption, PathArgument, installed, progress, quiet, studies
 from listener.errors import NotDicom, VitalCheckError
 from listener.spool import write_whole
-from pipeline.records import Choice, Finding, Report, Study
+from pipeline.records import Finding, Report, Study
 
 if TYPE_CHECKING:
     from models.registry import Model
     from pipeline.run import Decoder
 
-DEFAULT_MODEL = "brain_tumor_4class"
 _NOTHING: dict[str, Any] = dict.fromkeys(
     (
         *("finding", "probabilities", "key_instances", "key_frames", "region"),
@@ -37,26 +33,11 @@ _NOTHING: dict[str, Any] = dict.fromkeys(
 )
 
 
-class NothingRead(VitalCheckError):
-    def __init__(self, path: Path, files: int) -> None:
-        super().__init__(f"{path}: none of {files} files could be read as DICOM; give a DICOM file or a folder that holds some")
-
-
 class NoFolder(VitalCheckError):
     exit_code = 2
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(f"{path}: cannot be written to ({error.strerror}); give another folder with --out")
-
-
-PathArgument = Annotated[Path, typer.Argument(exists=True, help="A DICOM file, or a folder of them, of one study or of thousands.")]
-ModelOption = Annotated[
-    list[str],
-    typer.Option(
-        help="A model by name (`vitalcheck models list`), or the path of its folder (with a slash). Several: the first that may answers."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line per study on stdout.")]
 
 
 def analyze(
@@ -71,7 +52,7 @@ def analyze(
     """Analyses studies on disk into Structured Reports.
 
     No network. Answers go to stdout, progress and warnings to stderr. Files that are no DICOM are skipped with a warning; the
-    exit status is 1 only if nothing at all could be read. Research use, not a medical device.
+    exit status is 1 only if nothing at all could be read: a declined or quarantined study says why. Research use, not a medical device.
 
     \b
     vitalcheck analyze head/ --out results
@@ -82,96 +63,14 @@ def analyze(
     from listener.isolation import Isolated
     from models import registry
 
-    _quiet()
+    quiet()
     _writable(out)
     limits = configuration.load().worker
     with Isolated(limits.decode_memory_bytes, limits.decode_seconds) as decoder:
-        loaded = registry.load_all([_installed(entry) for entry in model], variant=variant)
-        for study in _progress(_studies(path), "study"):
+        loaded = registry.load_all([installed(entry) for entry in model], variant=variant)
+        for study in progress(studies(path), "study"):
             answer = _answer(study, loaded, out, decoder)
             console.say_json(answer) if as_json else _say(answer)
-
-
-def rules_try(
-    path: PathArgument,
-    model: ModelOption = [DEFAULT_MODEL],  # noqa: B006 - typer reads it
-    as_json: JsonOption = False,
-) -> None:
-    """Shows which series would be analysed, and why no other.
-
-    Reads headers only. Says of each series what it was taken for and by which evidence.
-
-    \b
-    vitalcheck rules try head/
-    """
-    from models import registry
-    from pipeline.choose import choose_model
-
-    _quiet()
-    manifests = [registry.read(_installed(entry)) for entry in model]
-    for study in _studies(path):
-        number, choice = choose_model(study, manifests)
-        series = _judged(study, choice)
-        if as_json:
-            uid = choice.series.uid if choice.series else None
-            passed = [asdict(series) for series in choice.passed_over]
-            answer = {"study": study.uid, "series": uid, "reason": choice.reason, "head": choice.expected, "passed_over": passed}
-            console.say_json(answer | {"model": manifests[number].name, "all_series": series})
-        else:
-            _say_choice(study, choice, series)
-
-
-def _judged(study: Study, choice: Choice) -> list[dict[str, Any]]:
-    """Each series, the chosen one first: what it was taken for, by which evidence, and why it is read or not."""
-    from pipeline.traits import seen
-
-    chosen = choice.series.uid if choice.series else ""
-    reasons = {passed.series_uid: passed.reason for passed in choice.passed_over} | {chosen: choice.reason}
-    looks = sorted(map(seen, study.series), key=lambda look: look.series.uid != chosen)
-    return [
-        {
-            "verdict": "chosen" if look.series.uid == chosen else "passed over",
-            "number": look.number,
-            "modality": look.modality.strip("?"),
-            "plane": ", ".join(look.planes),
-            "slices": look.slices,
-            "weighting": look.traits.weighting,
-            "weighting_by": look.traits.weighting_by,
-            "body_part": look.traits.region,
-            "body_part_by": look.traits.region_by if look.traits.region else "",
-            "contrast": {1: "after", -1: "before", 0: ""}[look.traits.contrast],
-            "why": reasons[look.series.uid],
-            "series": look.series.uid,
-        }
-        for look in looks
-    ]
-
-
-def _say_choice(study: Study, choice: Choice, series: list[dict[str, Any]]) -> None:
-    console.say(f"study {study.uid}: would be {'analysed' if choice.series else 'declined'}")
-    columns = ("", "number", "modality", "plane", "slices", "weighting", "body part", "contrast", "why")
-    console.say_table(columns, [_row(facts) for facts in series])
-
-
-def _row(facts: dict[str, Any]) -> tuple[Any, ...]:
-    said = [f"{facts[key]} (by {facts[f'{key}_by']})" if facts[key] else "" for key in ("weighting", "body_part")]
-    return *(facts[key] for key in ("verdict", "number", "modality", "plane", "slices")), *said, facts["contrast"], facts["why"]
-
-
-def _quiet() -> None:
-    """Logs to stderr, warnings only; what libraries say of odd values would repeat those values."""
-    logs.configure("console", "warning")
-    warnings.simplefilter("ignore")
-
-
-def _installed(entry: str) -> str:
-    from models import registry
-
-    try:
-        registry.read(entry)
-    except registry.ModelRefused as error:
-        raise typer.BadParameter(str(error), param_hint="--model") from error
-    return entry
 
 
 def _writable(out: Path) -> None:
@@ -179,30 +78,6 @@ def _writable(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NoFolder(out, error) from error
-
-
-def _studies(path: Path) -> list[Study]:
-    """Every study below `path`. Raises NothingRead."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    skipped: list[NotDicom] = []
-
-    def skip(error: NotDicom) -> None:
-        skipped.append(error)
-        tqdm.write(f"vitalcheck: skipped {error}", file=sys.stderr)
-
-    found = headers.studies(_progress(files, "file"), skipped=skip)
-    if not found:
-        raise NothingRead(path, len(files))
-    return found
-
-
-def _progress(items: list[Any], unit: str) -> Iterator[Any]:
-    """A bar on stderr; where nobody watches it, a line now and then."""
-    watched = sys.stderr.isatty()
-    bar: Iterator[Any] = iter(
-        tqdm(items, unit=unit, file=sys.stderr, mininterval=0.1 if watched else 10.0, leave=not watched or len(items) > 1)
-    )
-    return bar
 
 
 def _answer(study: Study, models: Sequence[Model], out: Path, decoder: Decoder) -> dict[str, Any]:

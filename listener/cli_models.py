@@ -20,11 +20,12 @@ from listener.errors import VitalCheckError
 if TYPE_CHECKING:
     from models.manifest import Manifest
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The installed models: digests, gate, self-test, speed.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The installed models: what they read, digests, gate, speed.")
 VARIANTS: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
 NameArgument = Annotated[
     str, typer.Argument(help="Which model: its name, or the path of its folder (with a slash). Without it every installed one.")
 ]
+OneArgument = Annotated[str, typer.Argument(metavar="NAME", help="Which model: its name, or the path of its folder (with a slash).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line per row on stdout.")]
 
 
@@ -34,7 +35,12 @@ class NoRecord(VitalCheckError):
 
 @app.command("list")
 def list_(name: NameArgument = "", as_json: JsonOption = False) -> None:
-    """Lists the installed models: what they read, variants, sizes, the gate's verdict."""
+    """Lists the installed models: what they read, sizes, verdict.
+
+    \b
+    vitalcheck models list
+    vitalcheck models list ./out/ct/ct_head/
+    """
     from models import registry
 
     rows = [_row(registry.read(each, registry.ZOO)) for each in _named(name)]
@@ -60,9 +66,13 @@ def _row(manifest: Manifest) -> dict[str, Any]:
 
 @app.command()
 def verify(name: NameArgument = "") -> None:
-    """Checks digests and replays golden vectors on this CPU.
+    """Checks recipe and digests, replays golden vectors on this CPU.
 
     The exit status is 1 when something is wrong. An int8 that misses its golden vectors here is never used here; fp32 answers instead.
+
+    \b
+    vitalcheck models verify
+    vitalcheck models verify brain_tumor_4class
     """
     from listener import selftest
     from models import registry
@@ -74,11 +84,14 @@ def verify(name: NameArgument = "") -> None:
 
 
 @app.command()
-def gate(name: NameArgument, write: Annotated[bool, typer.Option("--write", help="Write the verdict into the manifest.")] = False) -> None:
+def gate(name: OneArgument, write: Annotated[bool, typer.Option("--write", help="Write the verdict into the manifest.")] = False) -> None:
     """Judges int8 against fp32 again.
 
     From the logits of every gate slice, recorded in the model's gate.csv. The exit status is 1 when int8 is REJECTED:
-    when it loses more than 1 % of accuracy or of any label's recall.
+    when it loses more than 1 % of accuracy or of any label's recall. Then fp32 answers.
+
+    \b
+    vitalcheck models gate brain_tumor_4class
     """
     from models import manifest as manifests
     from models import registry
@@ -133,7 +146,10 @@ def bench(
 ) -> None:
     """Times int8 against fp32 on this CPU.
 
-    Medians of interleaved rounds, for one slice and for a batch.
+    Medians of interleaved rounds, for one slice and for a batch. `models.variant = "auto"` makes the same race at every start.
+
+    \b
+    vitalcheck models bench --threads 4 --batch 1 --batch 160
     """
     from models import registry
     from models.runtime import Session

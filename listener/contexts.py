@@ -6,16 +6,9 @@ from pydicom import uid
 from pynetdicom import build_context, sop_class
 from pynetdicom.presentation import PresentationContext
 
-ANSWERS: frozenset[str] = frozenset(
-    {
-        sop_class.CTImageStorage,
-        sop_class.EnhancedCTImageStorage,
-        sop_class.LegacyConvertedEnhancedCTImageStorage,
-        sop_class.MRImageStorage,
-        sop_class.EnhancedMRImageStorage,
-        sop_class.LegacyConvertedEnhancedMRImageStorage,
-    }
-)
+from pipeline.sop_classes import SLICES
+
+ANSWERS: frozenset[str] = SLICES
 """The SOP classes whose instances can change an answer; all others are kept, but never start work."""
 
 STORAGE: tuple[str, ...] = (

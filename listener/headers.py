@@ -7,33 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from listener import identifiers
 from listener.errors import NotDicom
-from listener.skim import Encoding, Endless, Skimmer
-from pipeline.inflate import HEADER, TooMuch, beginning
-from pipeline.records import Headers, Instance, Series, Study
-
-# What pydicom raises on bytes that are not what they say they are.
-UNREADABLE = (InvalidDicomError, BytesLengthException, EOFError, OSError, struct.error, zlib.error, ValueError, TypeError, KeyError,
-              IndexError, AttributeError, NotImplementedError, OverflowError, RecursionError)  # fmt: skip
+from listener.skim import Endless, Skimmer
+from pipeline.attributes import capitals, integer, item, items, numbers, text, texts
+from pipeline.orientation import plane
+from pipeline.part10 import HEADER, UNREADABLE, Encoding, encoding, inflated
+from pipeline.records import Headers, Instance, Orientation, PlaneName, Series, Study
+from pipeline.syntaxes import DEFLATED
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")  # leading zeros are forbidden, but sent, and harmless
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _TRANSFER_SYNTAX = 0x00020010
-_OF_EACH_FRAME = frozenset({0x00189117})  # MR Diffusion Sequence; all else is read of the first frame only
+_OF_EACH_FRAME = frozenset({0x00189117, 0x00209116})  # MR Diffusion, Plane Orientation; all else is read of the first frame only
 
 
 def _creator_of(tag: int) -> int:
@@ -74,7 +74,7 @@ def read(path: Path, *, received_at: float | None = None) -> Instance:
         return _instance(ds, path, syntax, status.st_size, sha256, when, has_pixels)
     except InvalidDicomError as error:
         raise NotDicom(path, "not a DICOM file (no DICM prefix)") from error
-    except (Endless, TooMuch) as error:
+    except Endless as error:
         raise NotDicom(path, f"{error}; have its sender leave private attributes out") from error
     except zlib.error as error:
         raise NotDicom(path, "its deflated data set is damaged; send it again") from error
@@ -82,6 +82,11 @@ def read(path: Path, *, received_at: float | None = None) -> Instance:
         raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
     except UNREADABLE as error:
         raise NotDicom(path, f"not readable as DICOM ({type(error).__name__})") from error
+
+
+def is_uid(value: str) -> bool:
+    """UIDs become names of files, and a document that refers to what is none is refused (PS3.5 9.1)."""
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
 def studies(paths: Iterable[Path], *, skipped: Callable[[NotDicom], None] | None = None) -> list[Study]:
@@ -135,25 +140,22 @@ def _transfer_syntax(stream: BinaryIO) -> str:
 
 
 def _before_pixels(stream: BinaryIO, syntax: str) -> tuple[Dataset, bool]:
-    """The attributes of `_READ`, and whether a pixel data element with a value follows. Raises Endless, TooMuch, zlib.error."""
-    encoding = Encoding(implicit=syntax == ImplicitVRLittleEndian, little=syntax != ExplicitVRBigEndian)
-    inflated = _inflated(stream) if syntax == DeflatedExplicitVRLittleEndian else stream
-    skimmer = Skimmer(inflated, encoding)
+    """The attributes of `_READ`, and whether a pixel data element with a value follows. Raises Endless, zlib.error."""
+    deflated = syntax == DEFLATED
+    source = BytesIO(inflated(stream.read(2 * HEADER), HEADER)) if deflated else stream
+    skimmer = Skimmer(source, encoding(syntax))
     cut, has_pixels = skimmer.cut(_READ, _OF_EACH_FRAME)
-    if not has_pixels and inflated is not stream and inflated.tell() >= HEADER:
-        raise TooMuch(f"the first {HEADER} bytes of its deflated data set reach no pixels")
+    if deflated and not has_pixels and source.tell() >= HEADER:
+        raise Endless(f"the first {HEADER} bytes of its deflated data set reach no pixels")
     return read_dataset(cut, *skimmer.encoding), has_pixels
 
 
-def _inflated(stream: BinaryIO) -> BinaryIO:
-    """As much of a deflated data set as may come before the pixels (PS3.5 A.5)."""
-    return BytesIO(beginning(stream.read(2 * HEADER), HEADER))
-
-
 def _instance(ds: Dataset, path: Path, syntax: str, size: int, sha256: str, received_at: float, has_pixels: bool) -> Instance:
-    uids = {keyword: _text(ds, keyword) for keyword in _UIDS}
+    uids = {keyword: text(ds, keyword) for keyword in _UIDS}
     if missing := [keyword for keyword, uid in uids.items() if not uid]:
         raise NotDicom(path, f"DICOM without {missing[0]}")
+    if wrong := [keyword for keyword, uid in uids.items() if not is_uid(uid)]:
+        raise NotDicom(path, f"its {wrong[0]} is not a UID (digits and dots, at most 64); correct it at the source")
     if not syntax:
         raise NotDicom(path, "DICOM without TransferSyntaxUID in its file meta information")
     return Instance(
@@ -172,39 +174,40 @@ def _instance(ds: Dataset, path: Path, syntax: str, size: int, sha256: str, rece
 
 def _headers(ds: Dataset, has_pixels: bool) -> Headers:
     """Classic attributes from the data set itself; of an enhanced object those of its shared groups, else of its first frame."""
-    mr = [ds, *_functional_groups(ds)]
+    macros = [ds, *_functional_groups(ds)]
     return Headers(
-        **identifiers.digests(lambda keyword: _text(ds, keyword)),
-        modality=_text(ds, "Modality").upper(),
-        body_part_examined=(_text(ds, "BodyPartExamined") or _region(mr)).upper(),
-        study_description=_text(ds, "StudyDescription"),
-        series_description=_text(ds, "SeriesDescription"),
-        protocol_name=_text(ds, "ProtocolName"),
-        sequence_name=_text(ds, "SequenceName") or _text(ds, "PulseSequenceName"),
-        image_type=_texts(ds, "ImageType"),
-        scanning_sequence=_texts(ds, "ScanningSequence") or _pulse_sequence(mr),
-        sequence_variant=_texts(ds, "SequenceVariant"),
-        acquisition_contrast=_first(mr, lambda d: _text(d, "AcquisitionContrast")) or "",
-        echo_time=_first(mr, lambda d: _floats(d, "EchoTime", 1) or _floats(d, "EffectiveEchoTime", 1), scalar=True),
-        repetition_time=_first(mr, lambda d: _floats(d, "RepetitionTime", 1), scalar=True),
-        inversion_time=_first(mr, lambda d: _floats(d, "InversionTime", 1) or _floats(d, "InversionTimes", 1), scalar=True),
-        diffusion_b_value=_b_value(ds, mr),
-        angio=_says(mr, "AngioFlag", "TimeOfFlightContrast", "PhaseContrast") or "TOF" in _texts(ds, "SequenceVariant"),
-        echo_planar=_says(mr, "EchoPlanarPulseSequence"),
-        complex_image_component=(_first(mr, lambda d: _text(d, "ComplexImageComponent")) or "").upper(),
-        receive_coil_name=_first(mr, lambda d: _text(d, "ReceiveCoilName")) or "",
-        contrast_bolus_agent=_text(ds, "ContrastBolusAgent") or _code_meaning(ds, "ContrastBolusAgentSequence"),
-        series_number=_integer(ds, "SeriesNumber"),
-        instance_number=_integer(ds, "InstanceNumber"),
-        rows=_integer(ds, "Rows"),
-        columns=_integer(ds, "Columns"),
-        number_of_frames=_integer(ds, "NumberOfFrames") or 1,
-        samples_per_pixel=_integer(ds, "SamplesPerPixel"),
-        photometric_interpretation=_text(ds, "PhotometricInterpretation"),
-        image_position_patient=_first(mr, lambda d: _floats(d, "ImagePositionPatient", 3)),
-        image_orientation_patient=_first(mr, lambda d: _floats(d, "ImageOrientationPatient", 6)),
-        pixel_spacing=_first(mr, lambda d: _floats(d, "PixelSpacing", 2)),
-        slice_thickness=_first(mr, lambda d: _floats(d, "SliceThickness", 1), scalar=True),
+        **identifiers.digests(lambda keyword: text(ds, keyword)),
+        modality=capitals(ds, "Modality"),
+        body_part_examined=(text(ds, "BodyPartExamined") or _region(macros)).upper(),
+        study_description=text(ds, "StudyDescription"),
+        series_description=text(ds, "SeriesDescription"),
+        protocol_name=text(ds, "ProtocolName"),
+        sequence_name=text(ds, "SequenceName") or text(ds, "PulseSequenceName"),
+        image_type=texts(ds, "ImageType"),
+        scanning_sequence=texts(ds, "ScanningSequence") or _pulse_sequence(macros),
+        sequence_variant=texts(ds, "SequenceVariant"),
+        acquisition_contrast=_first(macros, text, "AcquisitionContrast") or "",
+        echo_time=_first(macros, _leading, "EchoTime", "EffectiveEchoTime"),
+        repetition_time=_first(macros, _leading, "RepetitionTime"),
+        inversion_time=_first(macros, _leading, "InversionTime", "InversionTimes"),
+        diffusion_b_value=_b_value(ds, macros),
+        angio=_says(macros, "AngioFlag", "TimeOfFlightContrast", "PhaseContrast") or "TOF" in texts(ds, "SequenceVariant"),
+        echo_planar=_says(macros, "EchoPlanarPulseSequence"),
+        complex_image_component=_first(macros, capitals, "ComplexImageComponent") or "",
+        receive_coil_name=_first(macros, text, "ReceiveCoilName") or "",
+        contrast_bolus_agent=text(ds, "ContrastBolusAgent") or _code_meaning(ds, "ContrastBolusAgentSequence"),
+        series_number=_count(ds, "SeriesNumber"),
+        instance_number=_count(ds, "InstanceNumber"),
+        rows=_count(ds, "Rows"),
+        columns=_count(ds, "Columns"),
+        number_of_frames=_count(ds, "NumberOfFrames") or 1,
+        samples_per_pixel=_count(ds, "SamplesPerPixel"),
+        photometric_interpretation=text(ds, "PhotometricInterpretation"),
+        image_position_patient=_first(macros, partial(numbers, count=3, more=True), "ImagePositionPatient"),
+        image_orientation_patient=_first(macros, partial(numbers, count=6, more=True), "ImageOrientationPatient"),
+        planes=_planes(ds),
+        pixel_spacing=_first(macros, partial(numbers, count=2, more=True), "PixelSpacing"),
+        slice_thickness=_first(macros, _leading, "SliceThickness"),
         has_pixels=has_pixels,
     )
 
@@ -212,92 +215,63 @@ def _headers(ds: Dataset, has_pixels: bool) -> Headers:
 def _functional_groups(ds: Dataset) -> list[Dataset]:
     """The macros of the shared functional groups, then of the first frame (PS3.3 C.7.6.16)."""
     macros: list[Dataset] = []
-    for keyword in _GROUPS:
-        for group_item in _items(ds, keyword)[:1]:
-            for tag in list(group_item.keys()):
-                macros.extend(_items(group_item, tag)[:1])
+    for group in filter(None, (item(ds, keyword) for keyword in _GROUPS)):
+        macros.extend(filter(None, (item(group, tag) for tag in list(group.keys()))))
     return macros
 
 
 def _says(macros: list[Dataset], *keywords: str) -> bool:
     """Whether one of them is Y or YES."""
-    return any(_text(ds, keyword).upper() in ("Y", "YES") for ds in macros for keyword in keywords)
+    return any(capitals(ds, keyword) in ("Y", "YES") for ds in macros for keyword in keywords)
 
 
 def _pulse_sequence(macros: list[Dataset]) -> tuple[str, ...]:
     """Enhanced MR's words (PS3.3 C.8.13.4) in those of Scanning Sequence (PS3.3 C.8.3.1.1.4)."""
-    said = _first(macros, lambda d: _text(d, "EchoPulseSequence")) or ""
+    said = _first(macros, text, "EchoPulseSequence") or ""
     echoes = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}.get(said, ())
     return (*echoes, *(("IR",) if _says(macros, "InversionRecovery") else ()))
 
 
 def _b_value(ds: Dataset, macros: list[Dataset]) -> float | None:
     """The highest in s/mm2, of all frames: a series that holds b = 0 and b = 1000 is diffusion. Also from where vendors hide it."""
-    frames = [item for frame in _items(ds, _GROUPS[1]) for item in _items(frame, "MRDiffusionSequence")]
-    found = [value[0] for d in (*macros, *frames) if (value := _floats(d, "DiffusionBValue", 1))]
+    frames = [macro for frame in items(ds, _GROUPS[1]) for macro in items(frame, "MRDiffusionSequence")]
+    found = [value for d in (*macros, *frames) if (value := _leading(d, "DiffusionBValue")) is not None]
     for tag, creator in _PRIVATE_B_VALUES.items():
-        if _text(ds, _creator_of(tag)) == creator and (text := next(iter(_texts(ds, tag)), "")).isdecimal():
-            found.append(float(int(text[-9:])))  # GE adds 1e9 to tell several directions apart
+        if text(ds, _creator_of(tag)) == creator and (said := next(iter(texts(ds, tag)), "")).isdecimal():
+            found.append(float(int(said[-9:])))  # GE adds 1e9 to tell several directions apart
     return max(found, default=None)
+
+
+def _planes(ds: Dataset) -> tuple[PlaneName, ...]:
+    """A localizer may be one object."""
+    macros = [macro for frame in items(ds, _GROUPS[1]) for macro in items(frame, "PlaneOrientationSequence")]
+    said = (numbers(macro, "ImageOrientationPatient", 6) for macro in macros)
+    return tuple(dict.fromkeys(plane(cast("Orientation", found)) for found in said if found))
 
 
 def _region(macros: list[Dataset]) -> str:
     """Code meaning of the anatomic region, where no Body Part Examined is given (PS3.3 C.7.6.16.2.8)."""
-    return str(_first(macros, lambda d: _code_meaning(d, "AnatomicRegionSequence")) or "")
+    return str(_first(macros, _code_meaning, "AnatomicRegionSequence") or "")
 
 
 def _code_meaning(ds: Dataset, keyword: str) -> str:
-    return next((_text(item, "CodeMeaning") for item in _items(ds, keyword)), "")
+    code = item(ds, keyword)
+    return text(code, "CodeMeaning") if code else ""
 
 
-def _first(datasets: list[Dataset], take: Callable[[Dataset], Any], *, scalar: bool = False) -> Any:
-    """The first value that one of `datasets` has, or None; of a tuple only its first number when `scalar`."""
-    value = next((found for ds in datasets if (found := take(ds))), None)
-    return value[0] if scalar and value else value
+def _first(macros: list[Dataset], take: Callable[[Dataset, str], Any], *keywords: str) -> Any:
+    """The first value that one of `macros` has, or None."""
+    said = (take(ds, keyword) for ds in macros for keyword in keywords)
+    return next((found for found in said if found is not None and found != ""), None)
 
 
-def _value(ds: Dataset, key: Any) -> Any:
-    """The value, or None where it is missing, empty or broken."""
-    try:
-        return ds[key].value if key in ds else None
-    except UNREADABLE:
-        return None
+def _leading(ds: Dataset, keyword: str) -> float | None:
+    """The first number, where one is asked for and several may be said."""
+    found = numbers(ds, keyword, 1, more=True)
+    return found[0] if found else None
 
 
-def _items(ds: Dataset, key: Any) -> list[Dataset]:
-    value = _value(ds, key)
-    try:
-        return [item for item in value if isinstance(item, Dataset)] if value is not None and not isinstance(value, str | bytes) else []
-    except UNREADABLE:
-        return []
-
-
-def _text(ds: Dataset, keyword: str | int) -> str:
-    return " ".join(_texts(ds, keyword))
-
-
-def _texts(ds: Dataset, keyword: str | int) -> tuple[str, ...]:
-    value = _value(ds, keyword)
-    if value is None:
-        return ()
-    several = not isinstance(value, str) and hasattr(value, "__iter__") and not isinstance(value, bytes)
-    return tuple(text for item in (value if several else (value,)) if (text := str(item).strip().strip("\0")))
-
-
-def _integer(ds: Dataset, keyword: str) -> int | None:
-    try:
-        number = int(_value(ds, keyword))
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return number if abs(number) < 2**31 else None  # what IS may hold (PS3.5 6.2); a longer one would be told in every reason
-
-
-def _floats(ds: Dataset, keyword: str | int, count: int) -> tuple[float, ...] | None:
-    """At least `count` finite numbers, cut to `count`; None otherwise."""
-    value = _value(ds, keyword)
-    try:
-        numbers = tuple(float(v) for v in value) if hasattr(value, "__iter__") and not isinstance(value, str) else (float(value),)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    numbers = numbers[:count]
-    return numbers if len(numbers) == count and all(math.isfinite(n) for n in numbers) else None
+def _count(ds: Dataset, keyword: str) -> int | None:
+    """What IS may hold (PS3.5 6.2); a longer one would be told in every reason."""
+    found = integer(ds, keyword)
+    return found if found is not None and abs(found) < 2**31 else None

@@ -21,21 +21,17 @@ Said = Callable[[str], str]
 
 def digests(said: Said) -> dict[str, Any]:
     """The fields of `Headers` that tell patients and studies apart."""
+    patient = said("PatientID").strip()
     plain = {
+        "patient": patient,
+        "patient_issuer": patient and said("IssuerOfPatientID").strip(),
         "patient_name": _name(said("PatientName")),
         "patient_birth_date": _date(said("PatientBirthDate")),
         "patient_sex": _sex(said("PatientSex")),
         "study_date": _date(said("StudyDate")),
         "accession_number": said("AccessionNumber").strip(),
     }
-    return {"patient": _patient(said), **{field: _digest(field, value) for field, value in plain.items()}}
-
-
-def _patient(said: Said) -> str:
-    """Issuers give the same ID to different people, so both count (PS3.3 C.2.2)."""
-    patient_id = said("PatientID")
-    issued = f"{said('IssuerOfPatientID')}\\{patient_id}"
-    return hashlib.sha256(issued.encode(errors="replace")).hexdigest()[:16] if patient_id else ""
+    return {field: _digest(field, value) for field, value in plain.items()}
 
 
 def _digest(field: str, value: str) -> str:

@@ -85,11 +85,15 @@ class Ledger:
             c.execute(insert(instances).values(**rows.instance_row(instance, self.folder), can_answer=can_answer))
 
     def add_aside(self, instance: Instance) -> None:
-        """Same SOP Instance UID and transfer syntax, other bytes than the one we hold: kept, never mixed in."""
+        """Same SOP Instance UID, other bytes than the one we hold: kept, never mixed in."""
         columns = ("study_uid", "sop_instance_uid", "sha256", "path", "received_at")
         row = {key: value for key, value in rows.instance_row(instance, self.folder).items() if key in columns}
         with self._write() as c:
             c.execute(upsert(asides).values(**row).on_conflict_do_nothing())
+
+    def is_quarantined(self, study_uid: str) -> bool:
+        with self._read() as c:
+            return c.execute(select(studies.c.state).where(studies.c.uid == study_uid)).scalar() == "quarantined"
 
     def paths(self) -> set[Path]:
         """Every file of the spool that has a row."""

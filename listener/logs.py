@@ -20,8 +20,6 @@ import pydicom
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-_OURS = ("listener", "pipeline", "models")  # their errors quote UIDs at most
-
 ALLOWED = frozenset(
     {
         "event", "level", "timestamp",

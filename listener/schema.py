@@ -59,7 +59,7 @@ instances = Table(
     Column("headers", JSON, nullable=False),
 )
 
-asides = Table(  # same SOP Instance UID and transfer syntax, other bytes: kept, never mixed in
+asides = Table(  # same SOP Instance UID, other bytes: kept, never mixed in
     "asides",
     metadata,
     Column("study_uid", ForeignKey("studies.uid"), primary_key=True),

@@ -5,10 +5,12 @@ A C-STORE is answered 0x0000 only after `spool.keep`: bytes and ledger row survi
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -74,6 +76,7 @@ class Scp:
             (evt.EVT_RELEASED, self._on_end, ["released"]),
             (evt.EVT_ABORTED, self._on_end, ["aborted"]),
             (evt.EVT_CONN_CLOSE, self._on_end, ["lost"]),
+            (evt.EVT_DATA_RECV, _acknowledge),
             (evt.EVT_C_ECHO, self.handle_echo),
             (evt.EVT_C_STORE, self.handle_store),
         ]
@@ -182,6 +185,18 @@ class Scp:
         else:
             log.info(f"instance.{outcome}", **session.names, **facts)
         return 0x0000
+
+
+def _acknowledge(event: Any) -> None:
+    """Lets the kernel acknowledge what came at once; it forgets that it was asked (tcp(7)), so we ask with each PDU.
+
+    A sender that sets no TCP_NODELAY, as dcmtk and pynetdicom, keeps the rest of a data set until its command is acknowledged, which
+    takes 40 ms unasked: 55 ms an instance, measured, instead of 12.
+    """
+    connection = event.assoc.dul.socket
+    if connection and connection.socket:
+        with suppress(OSError):  # it hung up meanwhile
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def objection_to(session: Session, settings: configuration.Listener) -> tuple[str, tuple[int, int, int]] | None:

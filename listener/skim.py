@@ -17,22 +17,18 @@ from typing import BinaryIO, NamedTuple
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from pipeline.part10 import PIXELS, Encoding
+
 ELEMENTS = 2_000_000  # jumped over in one data set, some 2 s; 5000 frames of an enhanced object have 750 000
 VALUE = 1 << 16  # bytes of a value; a longer one is none
 ITEM = 1 << 20  # bytes of the item of a sequence that is taken whole, and of the parts of the others
-PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # Float, Double Float, (integer) Pixel Data: PS3.3 C.7.6.3, C.7.6.24, C.7.6.25
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 
 class Endless(ValueError):
-    """More elements than any object of ours needs."""
-
-
-class Encoding(NamedTuple):
-    implicit: bool
-    little: bool
+    """More before the pixels than any object of ours needs."""
 
 
 class _Element(NamedTuple):

@@ -10,7 +10,6 @@ STATE/spool/incoming/*.part                               not acknowledged; remo
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import threading
 import time
@@ -31,7 +30,6 @@ from pipeline.records import Instance
 log = logs.get()
 
 Outcome = Literal["kept", "duplicate", "other_syntax", "conflict"]
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")  # PS3.5 9.1; leading zeros are forbidden there but sent, and harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +98,8 @@ class Spool:
             placed = _rename(part, instance, self.folder / instance.study_uid / f"{instance.sop_instance_uid}.dcm")
             self._row(placed, command)
             return "kept", placed
-        if held.transfer_syntax_uid != instance.transfer_syntax_uid:
-            return "other_syntax", held
+        if held.transfer_syntax_uid != instance.transfer_syntax_uid and not self._ledger.is_quarantined(instance.study_uid):
+            return "other_syntax", held  # of a quarantined study it may be the correction that was asked for
         if held.sha256 == instance.sha256:
             if not held.path.is_file():  # lost since, by an operator or a disk
                 _rename(part, instance, held.path)
@@ -142,14 +140,11 @@ def _read(part: Path, command: Command) -> Instance:
         raise Mismatch("the data set's SOP Class UID is not the command's", uid)
     if instance.sop_instance_uid != uid:
         raise Mismatch("the data set's SOP Instance UID is not the command's", uid)
-    _check_uid(instance.study_uid, "Study Instance UID")
-    _check_uid(instance.series_uid, "Series Instance UID")
     return instance
 
 
 def _check_uid(uid: str, what: str) -> None:
-    """UIDs become names of files, so they are UIDs (PS3.5 9.1)."""
-    if len(uid) > 64 or not _UID.fullmatch(uid):
+    if not headers.is_uid(uid):
         raise CannotUnderstand(f"{what} is not a UID (digits and dots, at most 64)")
 
 

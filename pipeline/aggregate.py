@@ -15,10 +15,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, StudyRule
-from pipeline.records import Affine, Finding, Geometry, Pixels, Point, Prediction
+from pipeline.records import GAP, Affine, Finding, Geometry, Pixels, Point, Prediction
 
 _RAYS = 48  # corners of a region
-_GAP = 1.5  # of the usual distance: beyond it a slice is missing in between
 
 
 class Evidence(NamedTuple):
@@ -97,7 +96,7 @@ def _near(geometry: Geometry, step: int, slices: int) -> NDArray[np.bool_]:
     if geometry.between is None or len(geometry.positions) != slices:
         return np.ones(max(slices - step, 0), bool)
     at = np.array(geometry.positions)
-    return np.asarray(at[step:] - at[:-step] <= _GAP * step * geometry.between, dtype=bool)
+    return np.asarray(at[step:] - at[:-step] <= GAP * step * geometry.between, dtype=bool)
 
 
 def _supported(maps: Pixels, step: int, near: NDArray[np.bool_]) -> Pixels:

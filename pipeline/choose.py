@@ -20,13 +20,9 @@ from pipeline.traits import Seen, Traits, seen
 
 # A series that holds some of these holds others to read: only they are left out.
 _LEFT_OUT = frozenset(
-    {words.PHASE, words.COMPLEX, words.MAP, words.PROJECTION, words.REFORMAT, words.SUBTRACTION, words.INVERSION, words.FAT, words.OPPOSED}
-)
-_SLICES = frozenset(  # PS3.4 B.5: CT and MR images, enhanced and converted to enhanced
-    f"1.2.840.10008.5.1.4.1.1.{n}" for n in ("2", "2.1", "2.2", "4", "4.1", "4.4")
-)
-
-
+    {words.PHASE, words.COMPLEX, words.MAP, words.PROJECTION, words.REFORMAT, words.SUBTRACTION, words.INVERSION, words.FAT, words.OPPOSED,
+     words.SCREEN, words.NO_SLICE, words.COLOUR}
+)  # fmt: skip
 _EMPTY = "its pictures are empty, all pixels are alike; look at them at the scanner and send them again"
 
 
@@ -104,12 +100,23 @@ def _chosen(best: _Judged, what: str) -> str:
     there = len(best.seen.series.instances)
     if len(best.instances) == there:
         return f"{what}{after}"
-    return f"{what}{after} (of its {there} instances {there - len(best.instances)} are left out: {_rest(best)})"
+    fewer = there - len(best.instances)
+    return f"{what}{after} (of its {there} instances {fewer} {'is' if fewer == 1 else 'are'} left out: {_rest(best)})"
 
 
 def _rest(best: _Judged) -> str:
-    kinds = dict.fromkeys(traits.kind or "a later echo" for traits, group in best.seen.kinds if not set(group) <= set(best.instances))
+    read = set(best.instances)
+    kinds = dict.fromkeys(_kind(traits) or "a later echo" for traits, group in best.seen.kinds if not set(group) <= read)
     return ", ".join(kinds)
+
+
+def _kind(traits: Traits) -> str:
+    """What these instances are instead of slices as acquired; "" where they are."""
+    if traits.kind == words.SCREEN:
+        return traits.kind
+    if not traits.slice:
+        return words.NO_SLICE
+    return words.COLOUR if not traits.grey else traits.kind
 
 
 def _judge(look: Seen, looks: Sequence[Seen], manifest: Manifest) -> _Judged:
@@ -120,11 +127,10 @@ def _judge(look: Seen, looks: Sequence[Seen], manifest: Manifest) -> _Judged:
         return _Judged(look, _modality(look.modality))
     region = _region(look, looks)
     asked = bool(manifest.body_part) and region == manifest.body_part
-    left_out = [group for traits, group in look.kinds if traits.kind in _LEFT_OUT]
-    rest = [(traits, group) for traits, group in look.kinds if traits.kind not in _LEFT_OUT] or look.kinds
+    rest = [(traits, group) for traits, group in look.kinds if _kind(traits) not in _LEFT_OUT] or look.kinds
     for traits, group in rest:
         if reason := _against(traits, group, region, manifest):
-            mixed = f" ({len(group)} of {look.slices} images)" if len(rest) + len(left_out) > 1 and look.slices > len(group) else ""
+            mixed = f" ({_frames(group)} of {look.slices} images)" if look.slices > _frames(group) else ""
             return _Judged(look, reason + mixed, asked)
     if reason := _against_stack(look, manifest):
         return _Judged(look, reason, asked)
@@ -139,16 +145,10 @@ def _modality(modality: str) -> str:
 
 def _against(traits: Traits, group: tuple[Instance, ...], region: str, manifest: Manifest) -> str:
     """Why instances of these traits cannot be read; "" where they can."""
-    if traits.kind == words.SCREEN:
-        return traits.kind
-    if any(instance.sop_class_uid not in _SLICES for instance in group):
-        return "its SOP class is none for slices of MR or CT"
-    if not traits.grey:
-        return "not a greyscale image"
+    if kind := _kind(traits):
+        return kind
     if reason := next(filter(None, (_syntax(instance.transfer_syntax_uid) for instance in group)), ""):
         return reason
-    if traits.kind:
-        return traits.kind
     if manifest.body_part and region not in ("", manifest.body_part):
         return f"not a {manifest.body_part}"
     if manifest.sequence and traits.weighting != manifest.sequence:
@@ -212,8 +212,12 @@ def _first_echo(instances: tuple[Instance, ...]) -> tuple[Instance, ...]:
 def _worth(judged: _Judged, manifest: Manifest) -> _Worth:
     traits, rules = judged.traits or judged.seen.traits, manifest.rules
     wanted = {"prefer": 1, "require": 1, "avoid": -1, "ignore": 0}[rules.contrast]
-    slices = sum(max(1, i.headers.number_of_frames) for i in judged.instances)
-    return _Worth(wanted * traits.contrast, traits.original, min(slices, rules.enough_slices), -(judged.seen.number or 0))
+    enough = min(_frames(judged.instances), rules.enough_slices)
+    return _Worth(wanted * traits.contrast, traits.original, enough, -(judged.seen.number or 0))
+
+
+def _frames(instances: Sequence[Instance]) -> int:
+    return sum(max(1, instance.headers.number_of_frames) for instance in instances)
 
 
 def _lost(judged: _Judged, best: _Judged, manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
     layout (what the headers say) > stack (which frames, in which order) > frames (only these are decoded, one at a time)
 
+These and what they need lie in `pixels/`: what a file says is believed there only within limits, and codecs are known nowhere else.
 A plain function. What codecs do to a process - memory, time, crashes - is bounded by whoever runs it in one of its own.
 """
 
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 from pydicom.errors import InvalidDicomError
 
-from pipeline.frames import fill
-from pipeline.layout import Layout, read
-from pipeline.limits import Limits, NoSlice, Unreadable
+from pipeline.pixels.frames import fill
+from pipeline.pixels.layout import Layout, read
+from pipeline.pixels.limits import Limits, NoSlice, Unreadable
+from pipeline.pixels.stack import Stack, arranged
 from pipeline.records import Instance, Pixels, Series, Slices
-from pipeline.stack import Stack, arranged
 
 
 class Undecodable(Exception):
@@ -34,8 +35,7 @@ class Undecodable(Exception):
         self.cause = cause
 
     def __str__(self) -> str:
-        named = f" {self.sop_instance_uid}" if self.sop_instance_uid.replace(".", "").isdecimal() else ""  # what is no UID may be anything
-        return f"instance{named}: {self.cause}"
+        return f"instance {self.sop_instance_uid}: {self.cause}"
 
 
 def decode(series: Series, limits: Limits = Limits()) -> Slices:  # noqa: B008 - frozen

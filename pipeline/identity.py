@@ -4,7 +4,8 @@ Instances of two patients must never be read as one stack, and a report must nev
 contradicts is named and nothing is merged. An attribute that an instance does not give contradicts nobody.
 
 What must agree, and in which instances:
-- Patient ID with its issuer, Patient's Birth Date, Patient's Sex (PS3.3 C.7.1.1: of the patient, whoever made the instance): in all.
+- Patient ID, its issuer (another one may give the same ID to another person), Patient's Birth Date, Patient's Sex (PS3.3 C.7.1.1:
+  of the patient, whoever made the instance): in all.
 - Patient's Name: only where an ID is missing. With an ID on both sides a spelling is a spelling (married, hyphen, transcribed); without
   one the name is all there is.
 - Study Date, Accession Number (PS3.3 C.7.2.1: of the study): in the images that a scanner made. What others add to a study later
@@ -16,10 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipeline.records import Headers, Instance, Study
+from pipeline.sop_classes import is_secondary_capture
 
-_OF_THE_PATIENT = (("patient", "Patient IDs"), ("patient_birth_date", "Patient's Birth Dates"), ("patient_sex", "Patient's Sexes"))
+_OF_THE_PATIENT = (
+    *(("patient", "Patient IDs"), ("patient_issuer", "Issuers of Patient ID")),
+    *(("patient_birth_date", "Patient's Birth Dates"), ("patient_sex", "Patient's Sexes")),
+)
 _OF_THE_STUDY = (("study_date", "Study Dates"), ("accession_number", "Accession Numbers"))
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and, with more numbers behind it, its multi-frame kin (PS3.4 B.5)
 
 
 def contradiction(study: Study) -> str | None:
@@ -39,8 +43,8 @@ def contradiction(study: Study) -> str | None:
 
 def _scanned(instance: Instance) -> bool:
     """An image as the scanner took it."""
-    other = instance.sop_class_uid == _SECONDARY_CAPTURE or instance.sop_class_uid.startswith(f"{_SECONDARY_CAPTURE}.")
-    return instance.headers.has_pixels and not other and "DERIVED" not in instance.headers.image_type
+    captured = is_secondary_capture(instance.sop_class_uid)
+    return instance.headers.has_pixels and not captured and "DERIVED" not in instance.headers.image_type
 
 
 def _count(headers: Iterable[Headers], field: str) -> int:

@@ -2,14 +2,13 @@
 
 - What patient and study are known by (names, IDs, accession number) comes as it came, byte for byte and under the source's own
   character set, even where the standard forbids it: a PACS compares bytes, and a "corrected" name would make a second patient.
+- Only in names control characters and backslashes become blanks: archives refuse the whole document for them, and find no patient by them.
 - A date, a time or a sex that is none stays empty; anything else that has not the form of its value representation is left out.
 """
 
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from io import BytesIO
@@ -19,13 +18,12 @@ from pydicom import Dataset, config, dcmwrite
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.filereader import read_dataset
 from pydicom.valuerep import VR, validate_value
 
-from pipeline.inflate import HEADER, beginning
+from pipeline.part10 import BROKEN, HEADER, UNREADABLE, after_meta, encoding, inflated
 from pipeline.records import Instance
+from pipeline.syntaxes import DEFLATED
 
 # PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3, C.7.2.3: what one patient and one study have in all their objects. The first rows are type 2.
 _TYPE_2 = (
@@ -63,15 +61,15 @@ _REQUEST = (  # PS3.3 C.17.2 Referenced Request Sequence, all type 2
 _OFFSET = re.compile(rb"(-(?=0|1[01]|1200)|\+(?=0|1[0-3]|1400))(\d\d)([0-5]\d) *")  # -1200 to +1400 (PS3.3 table C.12-1)
 
 Encodings = list[str]
-# What pydicom raises on values that are not what they say they are.
-BROKEN = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, NotImplementedError, struct.error,
-          BytesLengthException)  # fmt: skip
 _READ = [
     tag_for_keyword(k) for k in ("SpecificCharacterSet", *_COPIED, *_REQUEST, "RequestAttributesSequence", "ReferencedRequestSequence")
 ]
 _TEXT = frozenset({"LO", "SH", "PN", "LT", "ST", "UT"})
 _WRITTEN = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # in no text; ESC, and in paragraphs TAB, LF, FF, CR may be (PS3.5 6.1.3)
+_NO_NAME = re.compile(rb"[\x00-\x1a\x1c-\x1f]")  # second bytes of no character set lie there
+_NO_PLAIN_NAME = re.compile(rb"[\x00-\x1a\x1c-\x1f\\]")  # a backslash would make two names of one (PS3.5 6.4)
+_BACKSLASH_INSIDE = frozenset({"GB18030", "GBK"})  # as second byte of a character; in ISO 2022 only after an escape
 _LONGEST = 0xFFFE  # bytes of a value, in all that is copied byte for byte (PS3.5 7.1.2)
 
 
@@ -84,12 +82,10 @@ def read(instance: Instance) -> Dataset:
     syntax = instance.transfer_syntax_uid
     try:
         with instance.path.open("rb") as file:
-            read_preamble(file, False)
-            read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-            stream: Any = BytesIO(beginning(file, HEADER)) if syntax == DeflatedExplicitVRLittleEndian else file
-            implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-            return read_dataset(stream, implicit, little, stop_when=lambda tag, _vr, _length: tag.group >= 0x7FE0, specific_tags=_READ)
-    except (*BROKEN, InvalidDicomError, OSError, EOFError, zlib.error) as error:
+            after_meta(file)
+            stream: Any = BytesIO(inflated(file, HEADER)) if syntax == DEFLATED else file
+            return read_dataset(stream, *encoding(syntax), stop_when=lambda tag, _vr, _length: tag.group >= 0x7FE0, specific_tags=_READ)
+    except UNREADABLE as error:
         why = f"instance {instance.sop_instance_uid}: its attributes cannot be read"
         raise NoSource(f"{why}, so no report can be made that belongs to its patient; send it again") from error
 
@@ -151,8 +147,14 @@ def _element(source: Any, keyword: str) -> Any:
         return None
     if vr == "US":  # as a number, for its bytes may stand in another order
         return _read(source, tag, _encodings(source))
-    value = raw.value or b""
+    value = _name(source, raw.value or b"") if vr == "PN" else raw.value or b""
     return raw._replace(VR=vr, value=value + b" " * (len(value) % 2))  # not decoded and encoded again, so that it stays as it came
+
+
+def _name(source: Any, value: bytes) -> bytes:
+    """With blanks for what can be in no name."""
+    wide = b"\x1b" in value or not _BACKSLASH_INSIDE.isdisjoint(map(str.upper, _encodings(source)))
+    return (_NO_NAME if wide else _NO_PLAIN_NAME).sub(b" ", value)
 
 
 def _items(ds: Any, keyword: str) -> list[Any]:

@@ -5,6 +5,8 @@ MR has no unit: a percentile of the foreground becomes 1. CT has one: windows on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from pipeline.records import Pixels
 
 AIR, DENSEST = -1000.0, 3071.0  # HU: of air by definition (PS3.3 C.11.1.1.2), and the end of 12-bit scanners' scale. Padding lies below
 _BINS = 1 << 16
-_AT_ONCE = 1 << 18  # values whose bins are looked up at once: they stay in the cache
+_AT_ONCE = 1 << 17  # values that are looked at at once: they stay in the cache
 _DARKEST = 0.1  # percentile that is black where a volume stands on an offset
 
 
@@ -22,22 +24,27 @@ def normalise(pixels: Pixels, recipe: Recipe) -> Pixels:
 
     The threshold of the foreground hangs on the 99.9th percentile, not on the maximum, so that one spike changes nothing.
     """
-    pixels, ranks = _grounded(pixels, recipe)
-    top = ranks.percentile(99.9)
-    count = int(np.count_nonzero(pixels > recipe.foreground * top))
+    pixels, ranks, top = _grounded(pixels, recipe)
+    count = pixels.size - ranks.up_to(recipe.foreground * top)
     scale = ranks.at(pixels.size - count + (count - 1) * recipe.percentile / 100) if count and top > 0 else 1.0
-    grey = np.divide(pixels, np.float32(scale))
-    return np.clip(grey, 0.0, 1.0, out=grey)
+    grey = np.empty_like(pixels)
+    for shown, picture in zip(grey, pixels, strict=True):  # one by one: it is in the cache still when it is clipped
+        np.clip(np.divide(picture, np.float32(scale), out=shown), 0.0, 1.0, out=shown)
+    return grey
 
 
-def _grounded(pixels: Pixels, recipe: Recipe) -> tuple[Pixels, Ranks]:
-    """`pixels` with black near 0: signed values and volumes on an offset (+1024, say) are moved down, all others stay what they are."""
+def _grounded(pixels: Pixels, recipe: Recipe) -> tuple[Pixels, Ranks, float]:
+    """`pixels` with black near 0, and their 99.9th percentile.
+
+    Signed values and volumes on an offset (+1024, say) are moved down, all others stay what they are.
+    """
     ranks = Ranks(pixels)
-    dark = np.count_nonzero(pixels <= recipe.offset * ranks.percentile(99.9)) * 100 >= _DARKEST * pixels.size
-    if ranks.lowest >= 0 and dark:
-        return pixels, ranks
+    top = ranks.percentile(99.9)
+    if ranks.lowest >= 0 and ranks.up_to(recipe.offset * top) * 100 >= _DARKEST * pixels.size:
+        return pixels, ranks, top
     pixels = pixels - np.float32(ranks.percentile(_DARKEST))
-    return pixels, Ranks(pixels)
+    ranks = Ranks(pixels)
+    return pixels, ranks, ranks.percentile(99.9)
 
 
 def windowed(hounsfield: Pixels, window: Window) -> Pixels:
@@ -59,10 +66,9 @@ class Ranks:
         self._scale = np.float32((_BINS - 1) / (highest - self.lowest) if highest > self.lowest else 0.0)
         self._bins = np.empty(self._values.size, np.uint16)
         counts = np.zeros(_BINS, np.int64)
-        for start in range(0, self._values.size, _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            self._bins[part] = (self._values[part] - np.float32(self.lowest)) * self._scale  # monotonic, so no rank changes
-            counts += np.bincount(self._bins[part], minlength=_BINS)
+        for part, bins in self._parts():
+            bins[:] = (part - np.float32(self.lowest)) * self._scale  # monotonic, so no rank changes
+            counts += np.bincount(bins, minlength=_BINS)
         self._ends = counts.cumsum()  # how many values lie in a bin or below it
 
     def percentile(self, percent: float) -> float:
@@ -70,12 +76,20 @@ class Ranks:
 
     def at(self, rank: float) -> float:
         """The value at `rank` (0: the lowest), linear between neighbours."""
-        below = int(rank)
-        value = self._nth(below)
-        return value if rank == below else value + (self._nth(below + 1) - value) * (rank - below)
+        below, above = int(np.floor(rank)), int(np.ceil(rank))
+        first, last = map(int, np.searchsorted(self._ends, (below, above), side="right"))  # their bins; those in between are empty
+        here: NDArray[np.float32] = np.concatenate([values[(bins >= first) & (bins <= last)] for values, bins in self._parts()])
+        start = int(self._ends[first - 1]) if first else 0
+        here.partition((below - start, above - start))
+        value = float(here[below - start])
+        return value + (float(here[above - start]) - value) * (rank - below)
 
-    def _nth(self, rank: int) -> float:
-        number = int(np.searchsorted(self._ends, rank, side="right"))
-        here: NDArray[np.float32] = self._values[self._bins == number]
-        place = rank - int(self._ends[number]) + here.size
-        return float(np.partition(here, place)[place])
+    def up_to(self, value: float) -> int:
+        """How many values are `value` or less."""
+        return sum(int(np.count_nonzero(values <= value)) for values, _ in self._parts())
+
+    def _parts(self) -> Iterator[tuple[Pixels, NDArray[np.uint16]]]:
+        """Values and their bins, some of them at once."""
+        for start in range(0, self._values.size, _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            yield self._values[part], self._bins[part]

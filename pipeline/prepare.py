@@ -10,14 +10,14 @@ growing interpolates. What lies outside of the picture is background: no signal,
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Recipe
 from pipeline.intensity import AIR, DENSEST, normalise, windowed
-from pipeline.records import AS_STORED, Affine, Batch, Geometry, Pixels, Slices, Turn
+from pipeline.orientation import axis, normal, plane, tilt
+from pipeline.records import AS_STORED, Affine, Batch, Geometry, Orientation, Pixels, Slices, Turn
 
 # Where rows and columns of a displayed picture should run, by the axis of the slice normal (DICOM patient axes are L, P, S):
 # axial and coronal pictures show patient left on the right, sagittal ones the face on the left; heads and noses are up.
@@ -26,9 +26,6 @@ _DISPLAY = {
     1: (np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, -1.0])),  # coronal: columns to L, rows to I
     2: (np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])),  # axial: columns to L, rows to P
 }
-
-_PLANES: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coronal", "axial")
-
 
 _CACHED = 1 << 17  # pixels that are resampled at once: more would leave the cache between one tap and the next
 
@@ -78,20 +75,18 @@ def _standardised(shown: Pixels, recipe: Recipe) -> Pixels:
 
 
 def _geometry(slices: Slices, turn: Turn) -> Geometry:
-    if slices.orientation is None:
-        return Geometry(turn=turn, between=slices.between, positions=slices.positions, remarks=slices.remarks)
-    normal = np.abs(np.cross(slices.orientation[:3], slices.orientation[3:]))
-    axis = int(normal.argmax())
-    tilt = float(np.degrees(np.arccos(min(normal[axis] / max(float(np.linalg.norm(normal)), 1e-9), 1.0))))
-    return Geometry(_PLANES[axis], round(tilt, 1), turn, slices.between, slices.positions, slices.remarks)
+    across = normal(slices.orientation)
+    tilted = round(tilt(across), 1) if across else 0.0
+    return Geometry(plane(slices.orientation), tilted, turn, slices.between, slices.positions, slices.remarks)
 
 
-def canonical_turn(orientation: tuple[float, ...] | None) -> Turn:
+def canonical_turn(orientation: Orientation | None) -> Turn:
     """The turn that brings a slice nearest to radiological display; none where the object does not say how it lies."""
-    if orientation is None:
+    across = normal(orientation)
+    if orientation is None or across is None:
         return AS_STORED
     along_row, along_column = np.array(orientation[:3]), np.array(orientation[3:])  # direction of growing column, growing row
-    right, down = _DISPLAY[int(np.abs(np.cross(along_row, along_column)).argmax())]
+    right, down = _DISPLAY[axis(across)]
     transpose = bool(abs(along_row @ right) < abs(along_column @ right))
     if transpose:
         along_row, along_column = along_column, along_row
@@ -121,8 +116,9 @@ def resample(pixels: Pixels, spacing: tuple[float, float], size: int) -> Pixels:
 def _along_rows(pixels: Pixels, index: NDArray[np.intp], weight: Pixels) -> Pixels:
     """(slice, row, column) -> (slice, size, column): each new row the weighted sum of its taps."""
     total = np.zeros((len(pixels), index.shape[1], pixels.shape[2]), np.float32)
+    taken = np.empty_like(total)
     for i, w in zip(index, weight, strict=True):
-        taken = pixels.take(i, axis=1)
+        pixels.take(i, axis=1, out=taken, mode="clip")  # no index is beyond; "raise" would copy through a buffer
         taken *= w[:, None]
         total += taken
     return total
@@ -141,7 +137,8 @@ def _taps(length: int, step: float, side: float, size: int) -> tuple[NDArray[np.
     weight = np.clip(1.0 - np.abs(index - centres) * step / support, 0.0, None)
     weight /= weight.sum(0)
     weight[(index < 0) | (index >= length)] = 0.0
-    return np.clip(index, 0, length - 1), weight.astype(np.float32)
+    used = weight.any(1)
+    return np.clip(index[used], 0, length - 1), weight[used].astype(np.float32)
 
 
 def to_source(shape: tuple[int, ...], spacing: tuple[float, float], turn: Turn, size: int) -> Affine:

@@ -25,6 +25,11 @@ Variant = Literal["fp32", "int8"]
 Agreement = Literal["agree", "differ", "not compared"]
 Point = tuple[float, float]
 """(column, row) in pixels of the source image; (0, 0) is the outer corner of the first pixel (PS3.3 C.18.6.1)."""
+Vector = tuple[float, float, float]
+"""Along the axes of the patient: to the left, to the back, to the head (PS3.3 C.7.6.2.1.1); of a position in mm."""
+Orientation = tuple[float, float, float, float, float, float]
+"""Direction cosines of rows, of columns (PS3.3 C.7.6.2.1.1)."""
+PlaneName = Literal["axial", "coronal", "sagittal", "unknown"]
 
 
 class Source(NamedTuple):
@@ -41,7 +46,8 @@ class Headers:
     They may hold free text of the study, so they never reach a log, a reason or a page.
     """
 
-    patient: str = ""  # digest of Patient ID and its issuer; empty where the object names none. Tells patients apart, names nobody
+    patient: str = ""  # digest of Patient ID; empty where the object names none. Tells patients apart, names nobody
+    patient_issuer: str = ""  # digest of the Patient ID's issuer
     patient_name: str = ""  # digest, and so are the next four: what must not differ within one study (pipeline/identity.py)
     patient_birth_date: str = ""
     patient_sex: str = ""
@@ -73,8 +79,9 @@ class Headers:
     number_of_frames: int = 1
     samples_per_pixel: int | None = None
     photometric_interpretation: str = ""
-    image_position_patient: tuple[float, float, float] | None = None  # mm
-    image_orientation_patient: tuple[float, float, float, float, float, float] | None = None
+    image_position_patient: Vector | None = None
+    image_orientation_patient: Orientation | None = None
+    planes: tuple[PlaneName, ...] = ()  # that frames of an Enhanced object lie in, each named once
     pixel_spacing: tuple[float, float] | None = None  # mm between rows, mm between columns
     slice_thickness: float | None = None  # mm
     has_pixels: bool = True
@@ -148,7 +155,7 @@ class Slices:
     pixels: Pixels  # (slice, row, column), modality units
     spacing: tuple[float, float] = (1.0, 1.0)  # mm between rows, mm between columns
     between: float | None = None  # mm between slice centres
-    orientation: tuple[float, float, float, float, float, float] | None = None  # direction cosines of rows, of columns (PS3.3 C.7.6.2.1.1)
+    orientation: Orientation | None = None
     positions: tuple[float, ...] = ()  # mm along the normal, growing; empty where the objects do not say where they lie
     remarks: tuple[str, ...] = ()  # whole sentences on what a reader must know of the stack: gaps, slices left out, tilt
 
@@ -184,13 +191,14 @@ class Turn(NamedTuple):
 
 AS_STORED = Turn()
 OBLIQUE = 5.0  # degrees; less than that is planned every day, and nobody calls it oblique
+GAP = 1.5  # of the usual distance between slices: beyond it a slice is missing in between
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """How the slices lie in the patient, and how they were turned for the network."""
 
-    plane: Literal["axial", "coronal", "sagittal", "unknown"] = "unknown"  # the nearest
+    plane: PlaneName = "unknown"  # the nearest
     tilt: float = 0.0  # degrees between that plane and the slices
     turn: Turn = AS_STORED
     between: float | None = None  # mm between slice centres, their median

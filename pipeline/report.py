@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from highdicom import sr
+from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
@@ -35,6 +36,7 @@ _PROCEDURES = {"MR": codes.LN.MRIUnspecifiedBodyRegion, "CT": codes.LN.CTUnspeci
 _SOURCE = Code("260753009", "SCT", "Source")
 
 KeyImage = tuple[Instance, Source]
+Points = NDArray[np.float64]  # (point, 2): column, row
 
 
 def make(
@@ -194,4 +196,13 @@ def _region(finding: Finding, instance: Instance, source: Source) -> Any:
     points = [*finding.region, *(finding.region[:1] if finding.region[0] != finding.region[-1] else ())]
     edge = (instance.headers.columns or np.inf, instance.headers.rows or np.inf)
     image = sr.SourceImageForRegion(instance.sop_class_uid, instance.sop_instance_uid, _frames(source))
-    return sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, np.clip(np.array(points, dtype=float), 0.0, edge), image)
+    return _ImageRegion(np.clip(np.array(points, dtype=float), 0.0, edge), image)
+
+
+class _ImageRegion(sr.ImageRegion):  # type: ignore[misc]
+    """highdicom's, without its look at the tables of PS3.3 for whether the image is tiled: they take 110 MiB of every worker and 0.3 s."""
+
+    def __init__(self, points: Points, image: Any) -> None:
+        shape, within = sr.GraphicTypeValues.POLYLINE, sr.RelationshipTypeValues.CONTAINS
+        sr.ScoordContentItem.__init__(self, codes.DCM.ImageRegion, shape, points, relationship_type=within)
+        self.ContentSequence = [image]

@@ -7,18 +7,17 @@ whatever the description says.
 
 from __future__ import annotations
 
-import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
-from typing import Literal
 
 from pipeline import vocabulary as words
-from pipeline.records import Headers, Instance, Series
+from pipeline.orientation import dot, normal, plane
+from pipeline.records import Headers, Instance, PlaneName, Series
+from pipeline.sop_classes import SLICES, is_secondary_capture
 
-Plane = Literal["axial", "coronal", "sagittal", "unknown"]
-_AXES: tuple[Plane, Plane, Plane] = ("sagittal", "coronal", "axial")  # by the patient axis next to the normal (PS3.3 C.7.6.2.1.1)
 _KIND = attrgetter(
     *("modality", "body_part_examined", "study_description", "series_description", "protocol_name", "sequence_name", "image_type"),
     *("scanning_sequence", "sequence_variant", "acquisition_contrast", "echo_time", "repetition_time", "inversion_time"),
@@ -32,12 +31,12 @@ MODALITIES = frozenset({  # PS3.16 CID 29, 32 and 33; what else an object claims
     "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV", "SC", "SEG", "SM", "SMR", "SR",
     "SRF", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "XA", "XAPROTOCOL", "XC",
 })  # fmt: skip
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame relatives below it
 _SAYS_NOTHING = frozenset({  # as values of BodyPartExamined
     "", "SPECIAL", "OTHER", "UNKNOWN", "UNSPECIFIED", "UNDEFINED", "DEFAULT", "NONE", "NA", "N/A", "WHOLEBODY", "WHOLE BODY", "BODY",
     "PHANTOM",
 })  # fmt: skip
 _NO_AGENT = frozenset({"", "NO", "NONE", "N", "NO CONTRAST", "WITHOUT", "NOT APPLICABLE", "N/A", "NA", "0"})
+_LONG_COIL = re.compile("neck|hn|nv|ctl|spin", re.IGNORECASE)
 _HEAD_LENGTH, _HEAD_WIDTH = 200.0, 110.0  # mm; pictures of an orbit or a sinus are smaller, or fewer
 _LATE_ECHO = 60.0  # ms; no T1-weighted sequence waits that long
 _LATE_GRADIENT_ECHO = 12.0  # ms; T2* has been at work by then
@@ -55,6 +54,7 @@ class Traits:
     contrast: int  # 1 after, -1 before, 0 not said
     original: bool
     grey: bool
+    slice: bool  # of a SOP class for slices of MR or CT
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Seen:
     modality: str  # "" where none is said, "?" where it is none of the standard's
     kinds: tuple[tuple[Traits, tuple[Instance, ...]], ...]  # in the order of instances
     slices: int
-    planes: tuple[Plane, ...]  # the most frequent first
+    planes: tuple[PlaneName, ...]  # the most frequent first
     has_pixels: bool
     pixel: float | None  # mm, the wider side
     step: float | None  # mm between neighbouring slices along the normal
@@ -133,6 +133,7 @@ def _traits(instance: Instance) -> Traits:
         original="DERIVED" not in h.image_type,
         grey=(1 if h.samples_per_pixel is None else h.samples_per_pixel) <= 1
         and h.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2"),
+        slice=instance.sop_class_uid in SLICES,
     )
 
 
@@ -142,7 +143,7 @@ def _texts(h: Headers) -> tuple[tuple[str, str], ...]:
 
 
 def _kind(h: Headers, sop_class_uid: str) -> str:
-    if sop_class_uid.startswith(_SECONDARY_CAPTURE) and sop_class_uid[len(_SECONDARY_CAPTURE) :][:1] in ("", "."):
+    if is_secondary_capture(sop_class_uid):
         return words.SCREEN
     if kind := words.kind_by_type((*h.image_type, h.complex_image_component)):
         return kind
@@ -173,7 +174,13 @@ def _by_physics(h: Headers) -> tuple[str, str] | None:
         named = (words.contrary(text) for text in (*(text for text, _ in _texts(h)), " ".join(h.image_type)))
         found = next(filter(None, named), "") or words.weighting_by_sequence_name(h.sequence_name)
         return found or words.ECHO_PLANAR, "echo-planar readout"
-    return (words.ANGIOGRAPHY, "Angio Flag") if h.angio else None
+    return (words.ANGIOGRAPHY, "Angio Flag") if h.angio and not _denies_angiography(h) else None
+
+
+def _denies_angiography(h: Headers) -> bool:
+    """Old GE software sets the flag on any series; a spin echo, and what is described as T2, FLAIR and the like, is none."""
+    described = next((found for text, _ in _texts(h) if (found := words.weighting(text))), "")
+    return described not in ("", words.T1) or ("SE" in h.scanning_sequence and described == words.T1)
 
 
 def _by_words(h: Headers) -> tuple[str, str] | None:
@@ -224,11 +231,19 @@ def _region(h: Headers) -> tuple[str, str]:
             return found, where
     said, ordered = words.spoken(h.body_part_examined).strip().upper(), words.region(words.spoken(h.study_description))
     part = "" if said in _SAYS_NOTHING else words.region(said) or "another body part"
-    if ordered and (part in ("", "another body part") or (part == words.HEAD and ordered != words.HEAD)):
+    if ordered and (
+        part in ("", "another body part") or (part == words.HEAD and ordered != words.HEAD) or _lies_in_a_head_coil(h, ordered)
+    ):
         return ordered, "study description"
     if part:
         return part, words.BODY_PART
     return words.region(words.spoken(h.receive_coil_name)), "receive coil"
+
+
+def _lies_in_a_head_coil(h: Headers, ordered: str) -> bool:
+    """Order and coil agree on a head, against a Body Part Examined left from the last protocol. A head and neck coil also takes spines."""
+    coil = words.spoken(h.receive_coil_name)
+    return ordered == words.region(coil) == words.HEAD and not _LONG_COIL.search(coil)
 
 
 def _contrast(h: Headers) -> int:
@@ -242,27 +257,9 @@ def _contrast(h: Headers) -> int:
     return 1 if h.contrast_bolus_agent.strip().upper() not in _NO_AGENT else words.contrast(words.spoken(h.protocol_name))
 
 
-def normal(h: Headers) -> tuple[float, float, float] | None:
-    """The slice normal, of unit length; None where the object does not say how it lies, or says nonsense."""
-    o = h.image_orientation_patient
-    if o is None:
-        return None
-    n = (o[1] * o[5] - o[2] * o[4], o[2] * o[3] - o[0] * o[5], o[0] * o[4] - o[1] * o[3])
-    length = math.hypot(*n)
-    return (n[0] / length, n[1] / length, n[2] / length) if 0.5 < length < 2 else None
-
-
-def plane(h: Headers) -> Plane:
-    """The nearest of the three."""
-    n = normal(h)
-    if n is None:
-        return "unknown"
-    sizes = [abs(c) for c in n]
-    return _AXES[sizes.index(max(sizes))]
-
-
-def _planes(headers: list[Headers]) -> tuple[Plane, ...]:
-    return tuple(p for p, _ in Counter(map(plane, headers)).most_common())
+def _planes(headers: list[Headers]) -> tuple[PlaneName, ...]:
+    names = Counter(name for h in headers for name in h.planes or (plane(h.image_orientation_patient),))
+    return tuple(name for name, _ in names.most_common())
 
 
 def _pixel(h: Headers) -> float | None:
@@ -272,9 +269,9 @@ def _pixel(h: Headers) -> float | None:
 
 def _step(headers: list[Headers]) -> float | None:
     """The lower median, so that a gap or one slice far away does not count."""
-    n = next((n for h in headers if (n := normal(h))), None)
-    if n is None:
+    across = next((n for h in headers if (n := normal(h.image_orientation_patient))), None)
+    if across is None:
         return None
-    places = sorted({round(sum(a * b for a, b in zip(n, p, strict=True)), 2) for h in headers if (p := h.image_position_patient)})
+    places = sorted({round(dot(across, position), 2) for h in headers if (position := h.image_position_patient)})
     steps = sorted(b - a for a, b in pairwise(places))
     return steps[(len(steps) - 1) // 2] if steps else None

@@ -21,6 +21,7 @@ def _words(*patterns: str) -> re.Pattern[str]:
 LOCALIZER, MOSAIC, SCREEN = "localizer", "mosaic, all slices in one picture", "screen save or secondary capture"
 MAP, PROJECTION, REFORMAT = "derived map", "projection, no slices", "reformat of another series"
 FIELD_MAP, CALIBRATION, SUBTRACTION = "field map", "calibration scan", "subtraction of two series"
+NO_SLICE, COLOUR = "its SOP class is none for slices of MR or CT", "not a greyscale image"
 PHASE, COMPLEX = "phase image", "real or imaginary part of an image"
 INVERSION, FAT, OPPOSED = "single inversion of an MP2RAGE", "fat image of a Dixon series", "opposed-phase image of a Dixon series"
 
@@ -171,6 +172,8 @@ def told(weighting: str) -> str:
 def kind_by_type(image_type: Sequence[str]) -> str:
     """What ImageType says the picture is; "" where it says nothing against slices as acquired."""
     values = {value.upper() for value in image_type}
+    if {"ORIGINAL", "PRIMARY"} <= values:
+        values.discard("MPR")  # old converters write it for slices as acquired; who reformats says DERIVED
     return next((kind for kind, types in _TYPES.items() if values & types), "")
 
 

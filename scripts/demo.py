@@ -25,7 +25,7 @@ import pydicom
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
-from pipeline.readable import readable
+from scripts.readable import readable
 
 STUDY = Path(__file__).parent / "demo_study"
 OUT = Path("out/demo")

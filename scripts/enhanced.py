@@ -99,7 +99,51 @@ def _shared(first: Dataset) -> Dataset:
     """The functional groups that hold for all frames (PS3.3 A.36.2.4)."""
     frame_type = _item(FrameType=FRAME_TYPE)
     _add_frame_traits(frame_type)
-    timing = _item(
+    measures = _item(PixelSpacing=first.PixelSpacing, SliceThickness=first.SliceThickness, SpacingBetweenSlices=first.SpacingBetweenSlices)
+    bolus = _item(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES", ContrastBolusAgentDetected="YES")
+    shared = _item(
+        PixelMeasuresSequence=[measures],
+        PlaneOrientationSequence=[_item(ImageOrientationPatient=first.ImageOrientationPatient)],
+        FrameAnatomySequence=[_item(FrameLaterality="U", AnatomicRegionSequence=[_code("69536005", "SCT", "Head")])],
+        FrameVOILUTSequence=[_item(WindowCenter=first.WindowCenter, WindowWidth=first.WindowWidth)],
+        PixelValueTransformationSequence=[_item(RescaleIntercept=0, RescaleSlope=1, RescaleType="US")],
+        ContrastBolusUsageSequence=[bolus],
+        MRImageFrameTypeSequence=[frame_type],
+    )
+    _add_acquisition_groups(shared, first)
+    return shared
+
+
+def _add_acquisition_groups(shared: Dataset, first: Dataset) -> None:
+    """The macros of Enhanced MR that say how it was measured (PS3.3 C.8.13.5)."""
+    shared.MRTimingAndRelatedParametersSequence = [_timing(first)]
+    shared.MRFOVGeometrySequence = [
+        _item(
+            InPlanePhaseEncodingDirection="ROW",
+            MRAcquisitionFrequencyEncodingSteps=int(first.Columns),
+            MRAcquisitionPhaseEncodingStepsInPlane=int(first.Rows),
+            PercentSampling=100.0,
+            PercentPhaseFieldOfView=100.0,
+        )
+    ]
+    shared.MREchoSequence = [_item(EffectiveEchoTime=float(first.EchoTime))]
+    shared.MRModifierSequence = [
+        _item(
+            **dict.fromkeys(("InversionRecovery", "T2Preparation", "PartialFourier", "ParallelAcquisition"), "NO"),
+            **dict.fromkeys(("FlowCompensation", "Spoiling", "SpectrallySelectedExcitation", "SpatialPresaturation"), "NONE"),
+        )
+    ]
+    nothing = {"MagnetizationTransfer": "NONE", "BloodSignalNulling": "NO", "Tagging": "NONE"}
+    shared.MRImagingModifierSequence = [_item(**nothing, TransmitterFrequency=63.87, PixelBandwidth=130.0)]
+    receiver = {"ReceiveCoilName": "HEAD", "ReceiveCoilType": "VOLUME"}
+    shared.MRReceiveCoilSequence = [_item(**receiver, ReceiveCoilManufacturerName="", QuadratureReceiveCoil="YES")]
+    shared.MRTransmitCoilSequence = [_item(TransmitCoilName="BODY", TransmitCoilManufacturerName="", TransmitCoilType="BODY")]
+    shared.MRAveragesSequence = [_item(NumberOfAverages=first.NumberOfAverages)]
+
+
+def _timing(first: Dataset) -> Dataset:
+    absorbed = _item(SpecificAbsorptionRateDefinition="IEC_HEAD", SpecificAbsorptionRateValue=0.0)
+    return _item(
         RepetitionTime=first.RepetitionTime,
         FlipAngle=first.FlipAngle,
         EchoTrainLength=first.EchoTrainLength,
@@ -107,44 +151,8 @@ def _shared(first: Dataset) -> Dataset:
         GradientEchoTrainLength=0,
         GradientOutputType="DB_DT",
         GradientOutput=0.0,
-        SpecificAbsorptionRateSequence=[_item(SpecificAbsorptionRateDefinition="IEC_HEAD", SpecificAbsorptionRateValue=0.0)],
+        SpecificAbsorptionRateSequence=[absorbed],
         OperatingModeSequence=[_item(OperatingModeType=kind, OperatingMode="IEC_NORMAL") for kind in OPERATING_MODES],
-    )
-    modifier = _item(
-        InversionRecovery="NO", FlowCompensation="NONE", Spoiling="NONE", T2Preparation="NO", SpectrallySelectedExcitation="NONE",
-        SpatialPresaturation="NONE", PartialFourier="NO", ParallelAcquisition="NO",
-    )  # fmt: skip
-    geometry = _item(
-        InPlanePhaseEncodingDirection="ROW",
-        MRAcquisitionFrequencyEncodingSteps=int(first.Columns),
-        MRAcquisitionPhaseEncodingStepsInPlane=int(first.Rows),
-        PercentSampling=100.0,
-        PercentPhaseFieldOfView=100.0,
-    )
-    return _item(
-        PixelMeasuresSequence=[
-            _item(PixelSpacing=first.PixelSpacing, SliceThickness=first.SliceThickness, SpacingBetweenSlices=first.SpacingBetweenSlices)
-        ],
-        PlaneOrientationSequence=[_item(ImageOrientationPatient=first.ImageOrientationPatient)],
-        FrameAnatomySequence=[_item(FrameLaterality="U", AnatomicRegionSequence=[_code("69536005", "SCT", "Head")])],
-        FrameVOILUTSequence=[_item(WindowCenter=first.WindowCenter, WindowWidth=first.WindowWidth)],
-        PixelValueTransformationSequence=[_item(RescaleIntercept=0, RescaleSlope=1, RescaleType="US")],
-        ContrastBolusUsageSequence=[
-            _item(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES", ContrastBolusAgentDetected="YES")
-        ],
-        MRImageFrameTypeSequence=[frame_type],
-        MRTimingAndRelatedParametersSequence=[timing],
-        MRFOVGeometrySequence=[geometry],
-        MREchoSequence=[_item(EffectiveEchoTime=float(first.EchoTime))],
-        MRModifierSequence=[modifier],
-        MRImagingModifierSequence=[
-            _item(MagnetizationTransfer="NONE", BloodSignalNulling="NO", Tagging="NONE", TransmitterFrequency=63.87, PixelBandwidth=130.0)
-        ],
-        MRReceiveCoilSequence=[
-            _item(ReceiveCoilName="HEAD", ReceiveCoilManufacturerName="", ReceiveCoilType="VOLUME", QuadratureReceiveCoil="YES")
-        ],
-        MRTransmitCoilSequence=[_item(TransmitCoilName="BODY", TransmitCoilManufacturerName="", TransmitCoilType="BODY")],
-        MRAveragesSequence=[_item(NumberOfAverages=first.NumberOfAverages)],
     )
 
 

@@ -70,15 +70,36 @@ def card(manifest: Manifest) -> str:
         "EfficientNet-Lite0 with ReLU and an evidence head. Input `image` float32 (batch, 3, 224, 224); outputs `logits` (batch, 4)",
     ]
     lines += ['and `evidence` (batch, 4, 14, 14), both as logits over "no tumour". `manifest.toml` holds recipe, digests and verdict.', ""]
+    lines += [*_reads(manifest), ""]
     if gate is not None:
         m = gate.metrics
         lines += ["## Judged", "", f"{int(m['slices'])} slices that nobody trained on, {gate.judged}: int8 is **{gate.verdict}**.", ""]
         lines += ["| | fp32 | int8 |", "|---|---|---|"]
         keys = ["accuracy", *(f"recall_{name}" for name in manifest.label_names)]
         lines += [f"| {key.replace('_', ', ')} | {m['fp32_' + key]:.4f} | {m['int8_' + key]:.4f} |" for key in keys]
-        lines += ["", f"Both variants name the same label on {m['agreement']:.1%} of them. All tables: docs/model-report.md.", ""]
+        lines += [
+            "",
+            f"Both variants name the same label on {m['agreement']:.1%} of them. All tables, and a footnote: docs/model-report.md.",
+            "",
+        ]
     device = "No physician checked what it says, and nobody measured what acting on it does."
     lines += ["## Limits", "", f"- {device}", *(f"- {limit}" for limit in manifest.limits), ""]
     lines += ["## Learnt from", "", "No patient's picture is in this project; only the healthy head of Colin 27 is (scripts/anatomy).", ""]
     lines += [f"- {source.name}, {source.licence}: {source.citation}" for source in manifest.learned_from]
     return "\n".join([*lines, ""])
+
+
+def _reads(manifest: Manifest) -> list[str]:
+    """Which series it may read, by the manifest's rules."""
+    rules = manifest.rules
+    contrast = {
+        "prefer": "after contrast rather than before it",
+        "require": "after contrast only",
+        "avoid": "before contrast rather than after it",
+    }
+    series = f"{manifest.sequence}-weighted {manifest.modality} series of the {manifest.body_part}"
+    planes = f"{', '.join(rules.planes)} or nearest to that"
+    return [
+        f"It reads {series}, {contrast.get(rules.contrast, 'with contrast or without')}: {planes}, from {rules.fewest_slices} slice on,",
+        f"pixels up to {rules.coarsest_pixel:g} mm, slices up to {rules.widest_step:g} mm apart. How a series is chosen: docs/studies.md.",
+    ]

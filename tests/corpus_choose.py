@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from corpus import Object, State, case, changed, head, put
-from corpus_geometry import AXIAL, CORONAL, SAGITTAL, at, enhanced
+from corpus_geometry import at, enhanced
 from corpus_pixels import stored
+from objects import AXIAL, CORONAL, SAGITTAL
 from pydicom import uid as uids
 from pydicom.dataset import FileDataset
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from corpus import Object, case, changed, each, head, one, picture, put
-from objects import pixels
+from objects import AXIAL, CORONAL, SAGITTAL, pixels
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 
 ALIKE = "its pictures are empty"
-AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
 
 
 def at(ds: FileDataset, *position: float, orientation: Sequence[float] | None = None) -> FileDataset:
@@ -212,7 +211,15 @@ _frames(
 def enhanced_two(uid: str) -> Sequence[Object]:
     ds = enhanced(uid, 5)
     for group in ds.PerFrameFunctionalGroupsSequence[3:]:
-        group.PlaneOrientationSequence = [_item(ImageOrientationPatient=CORONAL)]
+        group.PlaneOrientationSequence = [_item(ImageOrientationPatient=list(CORONAL))]
+    return [ds]
+
+
+@case("enhanced-three-planes-without-saying-localizer", "declined", "localizer \\(slices in three planes\\)")
+def enhanced_three(uid: str) -> Sequence[Object]:
+    ds = enhanced(uid, 3)
+    for group, orientation in zip(ds.PerFrameFunctionalGroupsSequence, (AXIAL, CORONAL, SAGITTAL), strict=True):
+        group.PlaneOrientationSequence = [_item(ImageOrientationPatient=list(orientation))]
     return [ds]
 
 

@@ -76,7 +76,7 @@ each("pixels-twice-as-long", "analysed", change=lambda ds: put(PixelData=ds.Pixe
 each("1-bit", "quarantined", "BitsAllocated", change=lambda ds: put(BitsAllocated=1, BitsStored=1, HighBit=0, PixelData=b"\xaa" * 128)(ds))
 one("one-slice-torn", "quarantined", "bytes", change=put(PixelData=b"\0" * 10))
 one("one-slice-8-bit", "analysed", change=lambda ds: stored(ds, (picture(1) // 4).astype(np.uint8)))
-one("one-slice-colour", "declined", "greyscale", change=lambda ds: stored(ds, np.zeros((SIZE, SIZE, 3), np.uint8), SamplesPerPixel=3,
+one("one-slice-colour", "analysed", change=lambda ds: stored(ds, np.zeros((SIZE, SIZE, 3), np.uint8), SamplesPerPixel=3,
     PlanarConfiguration=0, PhotometricInterpretation="RGB"))  # fmt: skip
 one("one-slice-monochrome1", "analysed", change=lambda ds: stored(ds, 900 - picture(1), PhotometricInterpretation="MONOCHROME1"))
 one("one-slice-slope", "analysed", change=put(RescaleSlope="3", RescaleIntercept="7"))

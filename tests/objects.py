@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from listener import headers
 from pipeline.records import Instance
 
 SECRET = "Geheim^Patient"  # must never be seen outside of the spool
 
+AXIAL, CORONAL, SAGITTAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0, 0.0, -1.0), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 UIDS = {MRImageStorage: "MR", CTImageStorage: "CT", EncapsulatedPDFStorage: "DOC"}
 
 
@@ -58,7 +59,3 @@ def write(folder: Path, ds: FileDataset) -> Path:
 def instance(folder: Path, study_uid: str = "1.2.3", *, received_at: float = 0.0, **more: Any) -> Instance:
     """As `dataset`, written to `folder` and read back."""
     return headers.read(write(folder, dataset(study_uid, **more)), received_at=received_at)
-
-
-def new_uid() -> str:
-    return str(generate_uid(None))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from listener import config, service, worker
+from listener import config, engine, service, supervisor, worker
 from listener.supervisor import Supervisor
 from models import registry
 from models.manifest import Artifact, Label, Manifest
@@ -50,6 +50,8 @@ def load(name: str, **_: object) -> Model:
 if __name__ == "__main__":
     registry.load = load  # type: ignore[assignment]
     Supervisor.command = (sys.executable, __file__)
+    supervisor.LONGEST_PAUSE, engine.LONGEST_PAUSE, service.SWEEP_SECONDS = 0.2, 1.0, 0.5  # s; tests need not wait as operators do
+    engine.MAX_RECOVERIES = 2
     if "--slot" in sys.argv:
         worker.main()
     else:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from objects import AXIAL, CORONAL, SAGITTAL
 
 from models.manifest import Label, Manifest, Rules
 from pipeline.choose import choose, choose_model
 from pipeline.records import Choice, Headers, Instance, Series, Study
 
 MR, PLAIN = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.2.1"
-AXIAL, CORONAL, SAGITTAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0, 0.0, -1.0), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 
 LABELS = [Label(name=name, value="1", scheme="SCT", meaning=name) for name in ("tumor", "notumor")]
 MANIFEST = Manifest(name="m", version="1", labels=LABELS)
@@ -223,6 +223,26 @@ def test_phase_images_of_a_series_are_left_out() -> None:
     assert choice.reason == "T1-weighted head series (of its 8 instances 4 are left out: phase image)"
 
 
+@pytest.mark.parametrize(
+    ("other", "sop_class", "why"),
+    [
+        (replace(T1, samples_per_pixel=3, photometric_interpretation="RGB"), MR, "not a greyscale image"),
+        (T1, "1.2.840.10008.5.1.4.1.1.7", "screen save or secondary capture"),
+        (T1, "1.2.840.10008.5.1.4.1.1.66", "its SOP class is none for slices of MR or CT"),
+    ],
+)
+def test_what_is_no_slice_is_left_out(other: Headers, sop_class: str, why: str) -> None:
+    """A capture, a colour picture or raw data among the slices of a series costs nobody the answer; alone it is passed over."""
+    slices = [instance("1.2.1", k, T1) for k in range(4)]
+    among = choose(Study("1.2", (Series("1.2.1", (*slices, instance("1.2.1", 4, other, sop_class=sop_class))),)), MANIFEST)
+    alone = choose(Study("1.2", (Series("1.2.1", (instance("1.2.1", 4, other, sop_class=sop_class),)),)), MANIFEST)
+
+    assert among.series is not None
+    assert among.series.instances == tuple(slices)
+    assert among.reason == f"T1-weighted head series (of its 5 instances 1 is left out: {why})"
+    assert reasons(alone) == [why]
+
+
 def test_of_several_echoes_the_first_is_read() -> None:
     """Four echoes at the same places: the earliest is the most T1-weighted. Echo times that differ from place to place part nothing."""
     gradient = replace(T1, scanning_sequence=("GR",))
@@ -242,13 +262,20 @@ def test_of_several_echoes_the_first_is_read() -> None:
     [
         (replace(T1, diffusion_b_value=1000.0), "diffusion, not T1-weighted (4 of 8 images)"),
         (replace(T1, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")), "localizer (4 of 8 images)"),
-        (replace(T1, samples_per_pixel=3, photometric_interpretation="RGB"), "not a greyscale image (4 of 8 images)"),
         (replace(T1, series_description="T2 TSE"), "T2-weighted, not T1-weighted (4 of 8 images)"),
     ],
 )
 def test_one_image_in_many_gives_a_series_away(other: Headers, why: str) -> None:
     """What the first instance hides, a later one shows: the series is passed over for it."""
     assert reasons(choose(mixed(T1, other), MANIFEST)) == [why]
+
+
+def test_one_object_of_several_frames_is_no_mixture() -> None:
+    """Frames are counted, not objects: a reason says "1 of 8 images" only where 7 are another thing."""
+    phase = replace(T1, number_of_frames=8, complex_image_component="PHASE")
+    assert reasons(choose(study(phase, slices=1), MANIFEST)) == ["phase image"]
+    both = mixed(replace(T1, number_of_frames=8), replace(T1, number_of_frames=2, series_description="T2 TSE"), slices=1)
+    assert reasons(choose(both, MANIFEST)) == ["T2-weighted, not T1-weighted (2 of 10 images)"]
 
 
 def test_three_planes_are_a_localizer() -> None:

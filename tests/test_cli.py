@@ -160,6 +160,16 @@ def test_rules_try_names_each_series(sh: Shell, tmp_path: Path) -> None:
     assert (line["series"], line["passed_over"][0]["reason"]) == ("1.2.1.1", "localizer")
 
 
+def test_rules_try_sees_two_patients(sh: Shell, tmp_path: Path) -> None:
+    """A study of two patients would be quarantined, and so it is told, without naming either."""
+    write(tmp_path / "in", dataset("1.2.1", **T1))
+    write(tmp_path / "in", dataset("1.2.1", number=2, PatientID=f"other {SECRET}", **T1))
+    people, (line,) = sh("rules", "try", tmp_path / "in"), sh("rules", "try", tmp_path / "in", "--json").lines
+    assert "would be quarantined: the study's instances name 2 different Patient IDs" in people.out
+    assert line["contradiction"].startswith("the study's instances name 2 different Patient IDs")
+    assert SECRET not in people.out + str(line)
+
+
 # models
 
 

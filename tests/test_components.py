@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.pixels.stack import Plane, arranged
 from pipeline.records import Source
-from pipeline.stack import Plane, arranged
 
 
 @pytest.mark.parametrize("component", ["PHASE", "REAL", "IMAGINARY"])

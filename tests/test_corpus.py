@@ -142,6 +142,7 @@ def test_reports_can_be_read(run: Run) -> None:
         ds = dcmread(path)
         assert study.startswith(ds.StudyInstanceUID)
         assert len(ds.ContentSequence) > 3
+        del ds.ContentSequence  # ours, and the same in all; what is copied lies around it
         assert str(ds)
 
 

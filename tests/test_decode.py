@@ -146,6 +146,24 @@ def test_one_echo_of_an_enhanced_object(tmp_path: Path) -> None:
     assert slices.remarks == ("2 of 5 slices show places that other slices show, too, and were not read.",)
 
 
+def test_the_first_echo_of_an_enhanced_object(tmp_path: Path) -> None:
+    """Of two complete echoes in one Enhanced object the first is read, the less T2-weighted one, wherever its frames stand."""
+    ds = objects.dataset(sop_class_uid=EnhancedMRImageStorage, NumberOfFrames=4)
+    objects.pixels(ds, np.zeros((16, 16), np.uint16))
+    ds.PixelData = np.stack([np.full((16, 16), k, np.uint16) for k in range(4)]).tobytes()
+    ds.SharedFunctionalGroupsSequence = [group(PixelMeasures={"PixelSpacing": [2, 2]})]
+    ds.PerFrameFunctionalGroupsSequence = [
+        group(
+            PlanePosition={"ImagePositionPatient": [0, 0, 5 * (k // 2)]},
+            PlaneOrientation={"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+            MREcho={"EffectiveEchoTime": (30.0, 8.0)[k % 2]},
+        )
+        for k in range(4)
+    ]
+
+    assert [source.frame for source in decode(written(tmp_path, ds)).sources] == [2, 4]
+
+
 def dimension(pointer: int) -> Dataset:
     item = Dataset()
     item.DimensionIndexPointer = pointer

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydicom.uid import UID
 
 from listener.cli import app
-from listener.config import Config, Destination, Peer, load
+from listener.config import Config, Destination, Peer, Worker, load
+from listener.contexts import TRANSFER_SYNTAXES
+from models.manifest import Artifact, Coded, DataSource, GateVerdict, Golden, Label, Manifest, read
+from pipeline import vocabulary
+from pipeline.pixels.limits import Limits
+from pipeline.syntaxes import READABLE, why_not
+from scripts.model_card import card
+from scripts.model_report import FOOTNOTE
 
 ROOT = Path(__file__).parent.parent
 LISTS: dict[str, type[BaseModel]] = {"listener.peers": Peer, "destinations": Destination}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STUDIES, MANIFEST = ROOT / "docs" / "studies.md", ROOT / "docs" / "manifest.md"
+SILENT = {"envelope", "infer", "places", "readable", "records", "report", "run", "traits", "vocabulary", "wording"}  # these give no reasons
+REASONING = sorted(  # what these files say ends as a reason, a remark or an error of a study
+    {str(path.relative_to(ROOT)) for path in (ROOT / "pipeline").rglob("*.py") if path.stem not in SILENT}
+    | {f"listener/{name}.py" for name in ("eligibility", "headers", "isolation", "skim")}
+)
+UNSAID = ("the process that decodes pixels does not start", "the answer has another size than it says")  # there, but of the program itself
+PARTS: dict[str, tuple[str, type[BaseModel]]] = {  # where the manifest holds one or several of a kind: how rows call them
+    "labels": ("labels[].", Label),
+    "artifacts": ("artifacts.fp32.", Artifact),
+    "golden": ("golden.", Golden),
+    "gate": ("gate.", GateVerdict),
+    "learned_from": ("learned_from[].", DataSource),
+}
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -38,7 +63,7 @@ def toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (str, Path)):
         return f'"{value}"'
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(toml, value))}]"
     return str(value)
 
@@ -51,6 +76,39 @@ def commands(group: Any, path: str = "vitalcheck") -> Iterator[tuple[str, Any]]:
             yield f"{path} {name}", command
         if below:
             yield from commands(command, f"{path} {name}")
+
+
+def manifest_keys(model: type[BaseModel] = Manifest, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """(dotted key, field) of every key that a manifest may hold."""
+    for name, field in model.model_fields.items():
+        if not prefix and name in PARTS:
+            path, part = PARTS[name]
+            yield from manifest_keys(part, path)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and field.annotation is not Coded:
+            yield from manifest_keys(field.annotation, f"{prefix}{name}.")
+        elif field.annotation is Coded:
+            yield from ((f"{prefix}{name}.{key}", FieldInfo(default=value)) for key, value in field.default)
+        else:
+            yield prefix + name, field
+
+
+def sentences(path: Path) -> Iterator[str]:
+    """Every text of two words or more in a Python file that is no docstring, as a pattern: what is filled in may be anything."""
+    tree = ast.parse(path.read_text())
+    passed = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node) if part is not node}
+    passed |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if node in passed or not isinstance(node, (ast.JoinedStr, ast.Constant)):
+            continue
+        parts = [part.value if isinstance(part, ast.Constant) else None for part in getattr(node, "values", [node])]
+        said = "".join(part for part in parts if isinstance(part, str))
+        if len(re.findall("[a-z]{2,}", said)) > 1 and " " in said:
+            yield "".join(".{0,200}?" if part is None else re.escape(str(part)) for part in parts)
+
+
+def words_of(path: Path) -> str:
+    """A document as one line without the marks of code."""
+    return " ".join(path.read_text().replace("`", "").split())
 
 
 def targets() -> set[str]:
@@ -115,3 +173,73 @@ def test_configurations_in_documents_load(tmp_path: Path) -> None:
         path.write_text(block)
         assert load(path).listener.peers
     assert blocks
+
+
+@pytest.mark.parametrize("path", REASONING)
+def test_every_reason_is_explained(path: str) -> None:
+    """Whatever these files say of a study, docs/studies.md shows it."""
+    text = words_of(STUDIES)
+    wanting = [
+        said for said in sentences(ROOT / path) if not re.search(said.strip(), text) and not said.startswith(tuple(map(re.escape, UNSAID)))
+    ]
+    assert wanting == []
+
+
+def test_reasons_are_found() -> None:
+    """The test above looks at something: a sentence with what is filled in, and one without."""
+    found = list(sentences(ROOT / "pipeline" / "choose.py"))
+    assert re.escape("its modality is missing") in found
+    assert any(re.fullmatch(said, "pixels of 6.0 mm, coarser than 5.0 mm") for said in found)
+
+
+def test_every_kind_and_weighting_is_named() -> None:
+    """docs/studies.md names every kind of picture and every weighting that a reason may name."""
+    text = words_of(STUDIES)
+    kinds = {kind for table in (vocabulary._KINDS, vocabulary._KINDS_OF_DERIVED) for kind, _ in table} | set(vocabulary._TYPES)
+    weightings = {name for table in (vocabulary._CONTRARY, vocabulary._OTHER, vocabulary._SEQUENCE_NAMES) for name, _ in table}
+    weightings |= {*vocabulary._CONTRASTS.values(), vocabulary.ECHO_PLANAR, vocabulary.OTHER}
+    assert [word for word in (*kinds, *map(vocabulary.told, weightings)) if word not in text] == []
+
+
+def test_every_transfer_syntax_that_is_read_stands_in_the_table() -> None:
+    """docs/studies.md lists exactly the transfer syntaxes whose pixels are read, by the standard's names; of the others it says why not."""
+    rows = dict(re.findall(r"^\| `([\d.]+)` \| (.+?) \|$", STUDIES.read_text(), re.M))
+    assert rows == {syntax: UID(syntax).name for syntax in READABLE}
+    reasons = {why_not(syntax) for syntax in TRANSFER_SYNTAXES} - {None}
+    assert reasons and all(str(reason) in words_of(STUDIES) for reason in reasons)
+
+
+def test_every_limit_stands_in_the_table() -> None:
+    """docs/studies.md gives each limit with the number that is in force."""
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| ([\d.]+) \|", STUDIES.read_text(), re.M))
+    known = {field.name: field.default for field in fields(Limits)}
+    known |= {f"worker.{name}": field.default for name, field in Worker.model_fields.items() if name.startswith("decode_")}
+    known |= {"state.min_free_bytes": Config().state.min_free_bytes}
+    assert rows == {name: str(value) for name, value in known.items()}
+
+
+def test_every_key_of_the_manifest_is_documented_with_its_default() -> None:
+    """docs/manifest.md has one row for every key of a manifest, with its default, and no row for a key that is not."""
+    rows = re.findall(r"^\| `([\w.\[\]]+)`(?:, `[\w.\[\]]+`)? \| (.*?) \|", MANIFEST.read_text(), re.M)
+    known = dict(manifest_keys())
+    assert [key for key, _ in rows] and {key for key, _ in rows} == known.keys() and len(rows) == len(known)
+    for key, said in rows:
+        field = known[key]
+        default = field.get_default(call_default_factory=True)
+        assert said == ("required" if field.is_required() else f"`{toml(default)}`"), key
+
+
+def test_links_into_documents_lead_to_headings() -> None:
+    """A link to a part of a document names one of its headings."""
+    for document in DOCUMENTS:
+        for file, anchor in re.findall(r"\]\(([^)\s#]*)#([^)\s]+)\)", document.read_text()):
+            target = document.parent / file if file else document
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}, (document, anchor)
+
+
+def test_card_and_report_are_what_the_scripts_print() -> None:
+    """The bundled model's card is the one that its manifest gives, and its report says which choice was made on its slices."""
+    folder = ROOT / "models" / "zoo" / "brain_tumor_4class"
+    assert (folder / "CARD.md").read_text() == card(read(folder / "manifest.toml"))
+    assert FOOTNOTE in (ROOT / "docs" / "model-report.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -16,7 +17,7 @@ from peers import FAIR, Node, Orthanc, need, wait_for
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """The real service with the real network, and Orthanc as its PACS."""
     folder = tmp_path_factory.mktemp("end_to_end")
-    made = Node(folder, stand_in=None, completion={"quiet_seconds": 1.0})
+    made = Node(folder, stand_in=None, completion={"quiet_seconds": 0.5})
     with Orthanc(folder, made.port) as pacs:
         made.pacs = pacs
         made.configure(pacs.port)
@@ -93,20 +94,25 @@ def test_orthanc_sends_it_all_back_and_nothing_comes_of_it(node: Node, demo_stud
 
 def unchanged(node: Node, demo_study: Path, before: dict[str, object]) -> None:
     """After the quiet time and more: same state, same history, same documents, two reports in Orthanc."""
-    time.sleep(3.0)
+    time.sleep(2.0)
     after = node.describe(study_uid(demo_study))
     assert {key: after[key] for key in ("state", "history", "documents")} == {key: before[key] for key in ("state", "history", "documents")}
     assert len(node.pacs.instances("SR")) == 2
 
 
-def test_orthanc_as_the_scanner(demo_study: Path, tmp_path: Path) -> None:
-    """A PACS that routes to us by /modalities/AI/store gets both reports back."""
-    made = Node(tmp_path, stand_in=None)
-    with Orthanc(tmp_path, made.port) as pacs:
-        made.configure(pacs.port)
-        with made:
-            for path in sorted(demo_study.glob("*.dcm")):
-                pacs.post("/instances", path.read_bytes())
-            (study,) = pacs.get("/studies")
-            pacs.post("/modalities/AI/store", {"Resources": [study], "Synchronous": True})
-            wait_for(lambda: len(pacs.instances("SR")) == 2, 60, "both reports in Orthanc")
+def test_orthanc_as_the_scanner(node: Node, demo_study: Path, answered: float) -> None:
+    """A PACS that routes to us by /modalities/AI/store gets both reports back. Runs last: it adds a study."""
+    (study,) = {node.pacs.post("/instances", another(path))["ParentStudy"] for path in demo_study.glob("t1*.dcm")}
+    before = len(node.pacs.instances("SR"))
+    node.pacs.post("/modalities/AI/store", {"Resources": [study], "Synchronous": True})
+    wait_for(lambda: len(node.pacs.instances("SR")) == before + 2, 60, "both reports in Orthanc")
+
+
+def another(path: Path) -> bytes:
+    """The instance in `path` as one of another study."""
+    ds, file = pydicom.dcmread(path), BytesIO()
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(ds, keyword, f"{ds[keyword].value[:60]}.2")
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.save_as(file, enforce_file_format=True)
+    return file.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from objects import SECRET, dataset, instance, write
-from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage
+from pydicom.uid import EncapsulatedPDFStorage, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from listener import headers
 from listener.ledger import Ledger
@@ -18,7 +18,13 @@ from listener.spool import Command, Spool
 from pipeline.identity import contradiction
 from pipeline.records import Study
 
-WHOLE: dict[str, Any] = {"PatientBirthDate": "19800229", "PatientSex": "F", "StudyDate": "20260301", "AccessionNumber": "A1"}
+WHOLE: dict[str, Any] = {
+    "IssuerOfPatientID": "here",
+    "PatientBirthDate": "19800229",
+    "PatientSex": "F",
+    "StudyDate": "20260301",
+    "AccessionNumber": "A1",
+}
 
 
 def study(folder: Path, *differences: dict[str, Any]) -> Study:
@@ -30,7 +36,7 @@ def study(folder: Path, *differences: dict[str, Any]) -> Study:
     ("other", "named"),
     [
         ({"PatientID": "B"}, "2 different Patient IDs"),
-        ({"IssuerOfPatientID": "elsewhere"}, "2 different Patient IDs"),
+        ({"IssuerOfPatientID": "elsewhere"}, "2 different Issuers of Patient ID"),
         ({"PatientBirthDate": "19800301"}, "2 different Patient's Birth Dates"),
         ({"PatientSex": "M"}, "2 different Patient's Sexes"),
         ({"StudyDate": "20260302"}, "2 different Study Dates"),
@@ -52,6 +58,7 @@ def test_what_contradicts(other: dict[str, str], named: str, tmp_path: Path) -> 
     [
         dict.fromkeys(("PatientID", *WHOLE), ""),
         {"PatientID": "", "PatientName": ""},
+        {"IssuerOfPatientID": ""},
         {"PatientName": "Married^Name"},
         {"PatientID": "", "PatientName": "geheim ^PATIENT^^"},
         {"PatientID": "", "PatientName": f"{SECRET}=山田^太郎=やまだ", "SpecificCharacterSet": "ISO_IR 192"},
@@ -136,9 +143,11 @@ class Node:
         self.spool = Spool(folder, self.ledger, 0)
         self.scratch = folder / "scratch"
 
-    def receive(self, number: int, **more: Any) -> str:
+    def receive(self, number: int, *, implicit: bool = False, **more: Any) -> str:
         """As C-STORE does; what became of the instance."""
         ds = dataset(number=number, **WHOLE | {"SeriesDescription": "T1 SE", "BodyPartExamined": "HEAD"} | more)
+        if implicit:
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         data = write(self.scratch, ds).read_bytes()
         return self.spool.keep([data], Command(ds.SOPClassUID, ds.SOPInstanceUID, "SCANNER", "VITALCHECK"))[0]
 
@@ -178,6 +187,19 @@ def test_a_corrected_study_is_retried(tmp_path: Path) -> None:
     assert headers.read(kept.instances[1].path).sha256 == kept.instances[1].sha256
     assert node.ledger.paths() == {path for path in (tmp_path / "spool").rglob("*.*") if path.is_file()}
     assert node.receive(2) == "duplicate"
+
+
+def test_a_correction_may_come_in_another_transfer_syntax(tmp_path: Path) -> None:
+    """Sent again in another transfer syntax, as a quarantine may ask for, an instance of a quarantined study counts from a retry on."""
+    node = Node(tmp_path)
+    node.receive(1), node.receive(2, PatientID="WRONG")
+    assert node.receive(2, implicit=True) == "other_syntax"  # nothing is known to be wrong yet
+    assert node.work(node.judge()) is not None
+
+    assert node.receive(2, implicit=True) == "conflict"
+    assert node.work(node.ledger.retry("1.2.3", time.time())) is None
+    kept = node.ledger.study("1.2.3")
+    assert kept is not None and kept.instances[1].transfer_syntax_uid == ImplicitVRLittleEndian
 
 
 def test_what_came_before_the_quarantine_is_no_correction(tmp_path: Path) -> None:

@@ -46,6 +46,26 @@ def test_what_a_patient_is_known_by_stays_as_it_came(tmp_path: Path) -> None:
         assert all(keyword in ds and not ds[keyword].value for keyword in emptied)
 
 
+def test_what_can_be_in_no_name_becomes_a_blank(tmp_path: Path) -> None:
+    """An archive that refuses it has no reason to refuse the report; the ID, by which it finds the patient, stays to the byte."""
+    of = study(tmp_path, PatientID="ID_12345")
+    for one in of.instances:
+        one.path.write_bytes(one.path.read_bytes().replace(b"Doe^Jane", b"D\re^J\\n\0").replace(b"ID_12345", b"ID\n12345"))
+    for document in (*make(of), *make(of, "declined")):
+        ds = parsed(document)
+        assert [ds.get_item(keyword).value for keyword in ("PatientName", "PatientID")] == [b"D e^J n ", b"ID\n12345"]
+
+
+def test_a_backslash_within_a_character_stays(tmp_path: Path) -> None:
+    """In GB 18030 and after an escape of ISO 2022 its byte is half of another character."""
+    for k, (terms, name) in enumerate({"GB18030": "誠".encode("gb18030"), "\\ISO 2022 IR 87": b"\x1b$B@\\\x1b(B"}.items()):
+        of = study(tmp_path / str(k), SpecificCharacterSet=terms.split("\\"))
+        assert b"\\" in name
+        for one in of.instances:
+            one.path.write_bytes(one.path.read_bytes().replace(b"Doe^Jane", name.ljust(8)))
+        assert parsed(make(of)[0]).get_item("PatientName").value == name.ljust(8)
+
+
 ODD = {  # by keyword: bytes that are no value of the attribute, of the length of eight valid ones
     "PatientBirthDate": b"unknown!",
     "PatientSex": b"male    ",

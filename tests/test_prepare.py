@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from objects import AXIAL
 
 from models.manifest import Recipe
 from pipeline.intensity import Ranks, normalise
@@ -15,7 +16,6 @@ from pipeline.records import Slices, Source
 
 RECIPE = Recipe()
 CT = Recipe(windows=((40, 80), (80, 200), (600, 2800)), mean=0.0, std=1.0)
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 # The same axial head stored in eight ways: direction cosines, and how the pixels must be turned for them
 STORED = {
     "as displayed": (AXIAL, lambda p: p),

@@ -13,11 +13,11 @@ from reports import FINDINGS, GAP, KINDS, MANIFEST, REGION, instance, items, mak
 
 from listener import headers
 from models.manifest import Artifact
-from pipeline.readable import readable
 from pipeline.records import (
     AS_STORED,
     Geometry,
 )
+from scripts.readable import readable
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from objects import AXIAL, CORONAL, SAGITTAL
 
+from pipeline.pixels.stack import Plane, Stack, arranged
 from pipeline.records import Source
-from pipeline.stack import Plane, Stack, arranged
-
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
-CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 
 
 def plane(number: int, depth: float, **more: object) -> Plane:
@@ -161,11 +158,19 @@ def test_same_place_last_acquired() -> None:
 
 
 def test_one_echo() -> None:
-    """Of two echoes in the same places one whole set is kept: the last, or the only complete one; never a mixture."""
-    first, second = ([plane(10 * echo + k, 5 * k, kind=(echo,)) for k in range(4)] for echo in (1, 2))
+    """Of two echoes in the same places one whole set is kept: the first, or the only complete one; never a mixture."""
+    first, second = ([plane(10 * echo + k, 5 * k, echo=8.0 * echo) for k in range(4)] for echo in (1, 2))
 
-    assert order(arranged([*second, *first])) == [20, 21, 22, 23]
-    assert order(arranged([*second[:3], *first])) == [10, 11, 12, 13]
+    assert order(arranged([*second, *first])) == [10, 11, 12, 13]
+    assert order(arranged([*second, *first[:3]])) == [20, 21, 22, 23]
+
+
+def test_one_phase() -> None:
+    """Of several phases in the same places the last whole one is kept: contrast has arrived by then."""
+    before, after = ([plane(10 * phase + k, 5 * k, kind=(phase,)) for k in range(4)] for phase in (1, 2))
+
+    assert order(arranged([*after, *before])) == [20, 21, 22, 23]
+    assert order(arranged([*after[:3], *before])) == [10, 11, 12, 13]
 
 
 def test_kinds_that_say_nothing() -> None:

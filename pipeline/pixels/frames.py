@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import codecs, codestream
-from pipeline.inflate import beginning
-from pipeline.layout import Layout, Lut
-from pipeline.limits import Unreadable
+from pipeline.part10 import inflated
+from pipeline.pixels import codecs, codestream
+from pipeline.pixels.layout import Layout, Lut
+from pipeline.pixels.limits import Unreadable
 from pipeline.records import Pixels
 from pipeline.syntaxes import DEFLATED, NATIVE
 
@@ -61,7 +61,7 @@ def _data(layout: Layout) -> memoryview:
         return memoryview(np.memmap(layout.instance.path, np.uint8, "r"))  # type: ignore[arg-type]
     with layout.instance.path.open("rb") as file:
         file.seek(layout.body)
-        return memoryview(beginning(file, layout.pixels.start + layout.size * len(layout.planes)))
+        return memoryview(inflated(file, layout.pixels.start + layout.size * len(layout.planes)))
 
 
 def _native(layout: Layout, data: memoryview) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """layout: a file -> how its pixels lie in it, and in the patient. Reads the header only, and believes it only within limits.
 
-A Dataset is born and dies in this file and its neighbours `attributes` and `places`.
+A Dataset is born and dies in this file and its neighbour `places`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import read_dataset
 
-from pipeline import places
-from pipeline.attributes import integer, item, number, text, value
-from pipeline.inflate import HEADER, beginning
-from pipeline.limits import Limits, NoSlice, Unreadable
+from pipeline.attributes import capitals, integer, item, number, value
+from pipeline.part10 import FLOATS, HEADER, PIXELS, after_meta, encoding, inflated
+from pipeline.pixels import places
+from pipeline.pixels.limits import Limits, NoSlice, Unreadable
+from pipeline.pixels.stack import Plane
 from pipeline.records import Instance, Pixels
-from pipeline.stack import Plane
-from pipeline.syntaxes import BIG_ENDIAN, DEFLATED, IMPLICIT, NATIVE, why_not
+from pipeline.syntaxes import BIG_ENDIAN, DEFLATED, NATIVE, why_not
 
-_FLOATS = {0x7FE00008: 32, 0x7FE00009: 64}  # Float, Double Float Pixel Data (PS3.3 C.7.6.24, C.7.6.25): bits of a sample
-_PIXELS = frozenset({*_FLOATS, 0x7FE00010})
 _UNDEFINED = 0xFFFFFFFF
 _LARGEST = float(np.finfo(np.float32).max)
 _READ = [
@@ -98,19 +96,12 @@ def read(instance: Instance, limits: Limits) -> Layout:
     if reason := why_not(instance.transfer_syntax_uid):
         raise Unreadable(f"{reason}; send it in another transfer syntax, Explicit VR Little Endian for one")
     with instance.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        body = _after_meta(cast(BinaryIO, mapped))
+        body = after_meta(cast(BinaryIO, mapped))
         deflated = instance.transfer_syntax_uid == DEFLATED
-        stream = io.BytesIO(beginning(mapped[body:], HEADER)) if deflated else cast(BinaryIO, mapped)
+        stream = io.BytesIO(inflated(mapped[body:], HEADER)) if deflated else cast(BinaryIO, mapped)
         ds, pixels = _before_pixels(stream, instance.transfer_syntax_uid)
         held = 0 if deflated else len(mapped) - pixels.start
     return _layout(instance, ds, pixels._replace(held=held), body, limits)
-
-
-def _after_meta(stream: BinaryIO) -> int:
-    """Where the data set begins: after the file meta information (PS3.10 7.1)."""
-    read_preamble(stream, False)
-    read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-    return stream.tell()
 
 
 def _before_pixels(stream: BinaryIO, syntax: str) -> tuple[Dataset, Element]:
@@ -118,12 +109,12 @@ def _before_pixels(stream: BinaryIO, syntax: str) -> tuple[Dataset, Element]:
     found: list[Element] = []
 
     def stop(tag: Any, vr: str | None, length: int) -> bool:
-        if int(tag) in _PIXELS:
+        if int(tag) in PIXELS:
             found.append(Element(int(tag), vr, length, stream.tell(), 0))
         return bool(found)
 
     try:
-        ds = read_dataset(stream, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=stop, specific_tags=_READ)
+        ds = read_dataset(stream, *encoding(syntax), stop_when=stop, specific_tags=_READ)
     except (ValueError, EOFError, struct.error, NotImplementedError) as error:  # as pydicom says that an element is none
         raise Unreadable("its attributes are damaged or sent incompletely; send it again") from error
     if not found or found[0].length == 0:
@@ -149,7 +140,7 @@ def _layout(instance: Instance, ds: Dataset, pixels: Element, body: int, limits:
         pixels=pixels,
         body=body,
         offsets=_offsets(ds),
-        more_is_darker=text(ds, "PhotometricInterpretation") == "MONOCHROME1",
+        more_is_darker=capitals(ds, "PhotometricInterpretation") == "MONOCHROME1",
         padding=None if samples.floating else _padding(ds),
         lut=None if samples.floating else _lut(ds),
         scales=tuple(scale or (1.0, 0.0) for scale in scales),
@@ -176,7 +167,7 @@ def _claimed(ds: Dataset, keyword: str) -> int:
 
 
 def _check_grey(ds: Dataset) -> None:
-    photometric = text(ds, "PhotometricInterpretation")
+    photometric = capitals(ds, "PhotometricInterpretation")
     if photometric == "PALETTE COLOR":
         raise NoSlice("its colours come from a palette, and only greyscale pictures are read")
     if (integer(ds, "SamplesPerPixel") or 1) != 1 or photometric.startswith(("RGB", "YBR", "ARGB", "CMYK", "HSV", "XYB")):
@@ -187,7 +178,7 @@ def _check_grey(ds: Dataset) -> None:
 
 def _samples(ds: Dataset, pixels: Element, syntax: str) -> Samples:
     big = syntax == BIG_ENDIAN
-    if bits := _FLOATS.get(pixels.tag):
+    if bits := FLOATS.get(pixels.tag):
         return Samples(bits, bits, bits - 1, signed=True, floating=True, big_endian=big)
     allocated = integer(ds, "BitsAllocated") or 0
     if allocated not in (8, 16, 32):

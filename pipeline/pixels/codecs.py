@@ -13,7 +13,7 @@ import numpy as np
 import openjpeg
 from numpy.typing import NDArray
 
-from pipeline.limits import Unreadable
+from pipeline.pixels.limits import Unreadable
 from pipeline.syntaxes import ENCAPSULATED, JPEG_2000, JPEG_LS
 
 Words = NDArray[np.unsignedinteger[Any]]

@@ -7,9 +7,10 @@ from typing import cast
 
 from pydicom import Dataset
 
-from pipeline.attributes import integer, item, items, number, numbers, text, value
-from pipeline.records import Instance, Source
-from pipeline.stack import Orientation, Plane, Position
+from pipeline.attributes import capitals, integer, item, items, number, numbers, value
+from pipeline.pixels.stack import Plane
+from pipeline.records import Instance, Orientation, Source, Vector
+from pipeline.sop_classes import OF_ONE_FRAME
 
 READ = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence", "InstanceNumber", "SliceLocation"),
@@ -22,7 +23,6 @@ Group = Callable[[str], Dataset | None]
 """From the keyword of a functional group's sequence to its item for one frame; None where the object has none."""
 
 _WHERE = (0x00200032, 0x00209056, 0x00209057, 0x00201041)  # position, stack, place in the stack, location: dimensions that say where
-_OF_ONE_FRAME = frozenset({"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"})  # CT and MR Image: a frame number is not for them
 
 
 def functional_groups(ds: Dataset, frames: int) -> list[Group]:
@@ -45,7 +45,7 @@ def functional_groups(ds: Dataset, frames: int) -> list[Group]:
 def planes(instance: Instance, ds: Dataset, groups: Sequence[Group], shape: tuple[int, int]) -> Iterator[Plane]:
     """The planes of an object, classic or enhanced. What a classic object says of its one slice says nothing of several frames."""
     number_ = integer(ds, "InstanceNumber") or 0
-    multi = len(groups) > 1 or (value(ds, "NumberOfFrames") is not None and instance.sop_class_uid not in _OF_ONE_FRAME)
+    multi = len(groups) > 1 or (value(ds, "NumberOfFrames") is not None and instance.sop_class_uid not in OF_ONE_FRAME)
     whole = ds if len(groups) == 1 else Dataset()
     other = _other_dimensions(ds)
     for k, group in enumerate(groups):
@@ -57,31 +57,31 @@ def planes(instance: Instance, ds: Dataset, groups: Sequence[Group], shape: tupl
             shape=shape,
             spacing=cast("tuple[float, float]", spacing) if spacing and min(spacing) > 0 else None,
             orientation=cast("Orientation | None", numbers(group("PlaneOrientationSequence") or ds, "ImageOrientationPatient", 6)),
-            position=cast("Position | None", numbers(group("PlanePositionSequence") or whole, "ImagePositionPatient", 3)),
+            position=cast("Vector | None", numbers(group("PlanePositionSequence") or whole, "ImagePositionPatient", 3)),
             location=number(whole, "SliceLocation"),
-            group=text(content, "StackID"),
+            group=capitals(content, "StackID"),
+            echo=number(ds, "EchoTime") or number(group("MREchoSequence") or Dataset(), "EffectiveEchoTime") or 0.0,
             kind=_kind(ds) if len(groups) == 1 and not content else _frame_kind(group, content, other),
         )
 
 
 def _kind(ds: Dataset) -> tuple[object, ...]:
     """What tells classic slices in one place apart."""
-    numbers_ = (number(ds, k) for k in ("EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"))
-    return text(ds, "ImageType"), *numbers_
+    numbers_ = (number(ds, k) for k in ("TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber"))
+    return capitals(ds, "ImageType"), *numbers_
 
 
 def _frame_kind(group: Group, content: Dataset, other: list[int]) -> tuple[object, ...]:
     """The same of frames (PS3.3 C.7.6.16.2.2, C.8.13.5): what is written out, and the dimensions that do not say where."""
-    echo, diffusion = group("MREchoSequence"), group("MRDiffusionSequence")
+    diffusion = group("MRDiffusionSequence")
     frame_type = group("MRImageFrameTypeSequence") or group("CTImageFrameTypeSequence")
     index = value(content, "DimensionIndexValues")
     index = list(index) if hasattr(index, "__iter__") else [index]
     return (
         number(content, "TemporalPositionIndex"),
-        number(echo, "EffectiveEchoTime") if echo else None,
         number(diffusion, "DiffusionBValue") if diffusion else None,
-        text(frame_type, "FrameType") if frame_type else "",
-        text(frame_type, "ComplexImageComponent") if frame_type else "",
+        capitals(frame_type, "FrameType") if frame_type else "",
+        capitals(frame_type, "ComplexImageComponent") if frame_type else "",
         tuple(index[k] for k in other if k < len(index)),
     )
 

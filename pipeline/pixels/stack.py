@@ -5,7 +5,6 @@ Positions are projected on the normal of the slices (PS3.3 C.7.6.2.1.1); any ord
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.records import Source
-
-Orientation = tuple[float, float, float, float, float, float]
-Position = tuple[float, float, float]
+from pipeline.orientation import dot, is_possible, normal
+from pipeline.records import GAP, Orientation, Source, Vector
 
 _SAME_PLACE = 0.01  # mm along the normal; nearer than this, two slices lie in the same place
 _SAME_TURN = 0.01  # of a direction cosine, half a degree: some scanners round them differently from slice to slice
-_RIGHT = 0.02  # how far direction cosines may be from unit length and from right angles
-_GAP = 1.5  # of the usual distance: beyond it a slice is missing in between, as aggregate sees it
 _UNEVEN = 0.1  # of the usual distance
 _TILT = 1.0  # degrees
 _MOST_STACKS = 100  # that are told apart: thousands of frames, each turned otherwise, are not to cost the square of their number
@@ -36,10 +31,11 @@ class Plane:
     shape: tuple[int, int]  # rows, columns
     spacing: tuple[float, float] | None = None  # mm
     orientation: Orientation | None = None  # direction cosines of rows, of columns
-    position: Position | None = None  # mm, of the centre of the first pixel
+    position: Vector | None = None  # mm, of the centre of the first pixel
     location: float | None = None  # Slice Location, mm: only asked where there are no positions
     group: str = ""  # Stack ID: slices that a multi-frame object itself holds together
-    kind: tuple[object, ...] = ()  # what tells pictures of one place apart: echo, phase, b-value, component
+    echo: float = 0.0  # ms; 0 where it is not said
+    kind: tuple[object, ...] = ()  # what else tells pictures of one place apart: phase, b-value, component
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +69,6 @@ def arranged(planes: Sequence[Plane]) -> Stack:
     between = round(float(np.median(np.diff(positions))), 3) if len(kept) > 1 else None
     remarks += [*_gaps(positions, between), *_sheared(kept)]
     return Stack(tuple(kept), best[0].orientation, between, positions, tuple(remarks))
-
-
-def is_possible(orientation: Orientation) -> bool:
-    """Whether the direction cosines are two directions at right angles."""
-    along_row, along_column = orientation[:3], orientation[3:]
-    lengths = math.hypot(*along_row), math.hypot(*along_column)
-    slant = sum(a * b for a, b in zip(along_row, along_column, strict=True))
-    return all(abs(length - 1) <= _RIGHT for length in lengths) and abs(slant) <= _RIGHT  # false for NaN
-
-
-def normal(orientation: Orientation) -> NDArray[np.float64]:
-    """Unit vector across the slice."""
-    across = np.cross(orientation[:3], orientation[3:])
-    return np.asarray(across / np.linalg.norm(across))
 
 
 def _age(plane: Plane) -> tuple[tuple[int, int], str, int]:
@@ -144,9 +126,9 @@ def _same_spacing(one: tuple[float, float] | None, other: tuple[float, float] | 
 
 def _axis(stack: list[Plane]) -> Callable[[Plane], float] | None:
     """How far a plane lies along the stack, mm: along the normal, else by Slice Location; None where neither is said."""
-    if stack[0].orientation is not None and stack[0].position is not None:
-        across = normal(stack[0].orientation)
-        return lambda plane: float(across @ np.array(plane.position))
+    across = normal(stack[0].orientation)
+    if across is not None and stack[0].position is not None:
+        return lambda plane: dot(across, plane.position or (0.0, 0.0, 0.0))
     locations = [plane.location for plane in stack if plane.location is not None]
     if len(stack) > 1 and len(locations) == len(stack) and min(np.diff(sorted(locations))) > _SAME_PLACE:
         return lambda plane: plane.location or 0.0
@@ -154,13 +136,16 @@ def _axis(stack: list[Plane]) -> Callable[[Plane], float] | None:
 
 
 def _one_for_each_place(stack: list[Plane], axis: Callable[[Plane], float]) -> list[Plane]:
-    """Of several echoes or phases in the same places one whole set, the last that is complete; else the last acquired of each place."""
+    """Of several echoes or phases in the same places one whole set: complete, magnitude, of the first echo, the last acquired.
+
+    The first echo is the least T2-weighted one; the last phase is the one after contrast. Without a whole set the last of each place.
+    """
     places = _places(stack, axis)
     if len(places) < len(stack):
         kinds: dict[tuple[object, ...], list[Plane]] = {}
         for plane in stack:
-            kinds.setdefault(plane.kind, []).append(plane)
-        best = max(kinds.values(), key=lambda planes: (len(_places(planes, axis)), _is_magnitude(planes[0]), _age(planes[-1])))
+            kinds.setdefault((plane.echo, *plane.kind), []).append(plane)
+        best = max(kinds.values(), key=lambda one: (len(_places(one, axis)), _is_magnitude(one[0]), -one[0].echo, _age(one[-1])))
         alone = _places(best, axis)
         places = alone if 2 * len(alone) > len(places) else places
     return [max(place, key=_age) for place in places]
@@ -212,7 +197,7 @@ def _gaps(positions: tuple[float, ...], between: float | None) -> list[str]:
     if between is None:
         return []
     steps = np.diff(positions)
-    wide, usual = steps[steps > _GAP * between], steps[steps <= _GAP * between]
+    wide, usual = steps[steps > GAP * between], steps[steps <= GAP * between]
     remarks = []
     if wide.size:
         missing = int(np.maximum(np.rint(wide / between) - 1, 1).sum())
@@ -232,12 +217,12 @@ def _range(millimetres: NDArray[np.float64]) -> str:
 def _sheared(stack: list[Plane]) -> list[str]:
     """Gantry tilt: from slice to slice the first pixel moves along the slice, too, so the stack is no upright box."""
     first, last = stack[0], stack[-1]
-    if len(stack) < 2 or first.position is None or last.position is None or first.orientation is None:
-        return []
     across = normal(first.orientation)
+    if len(stack) < 2 or first.position is None or last.position is None or across is None:
+        return []
     way = np.subtract(last.position, first.position)
-    up = abs(float(across @ way))
-    aside = float(np.linalg.norm(way - (across @ way) * across))
+    up = abs(float(way @ across))
+    aside = float(np.linalg.norm(way - (way @ across) * np.array(across)))
     angle = float(np.degrees(np.arctan2(aside, up)))
     if angle <= _TILT or aside <= max(first.spacing or (1.0, 1.0)):
         return []

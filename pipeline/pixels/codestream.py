@@ -6,11 +6,8 @@ import struct
 from itertools import pairwise
 from typing import NamedTuple
 
-from pipeline.limits import Unreadable
+from pipeline.pixels.limits import Unreadable
 from pipeline.syntaxes import ENCAPSULATED, JPEG_2000, RLE
-
-Data = memoryview
-"""The bytes of a file."""
 
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _MOST_FRAGMENTS = 2**18  # of one object; more is no picture but a way to keep a reader busy
@@ -32,7 +29,7 @@ class Claim(NamedTuple):
     bits: int  # of a sample
 
 
-def codestreams(data: Data, start: int, frames: int, offsets: tuple[int, ...] = ()) -> list[list[Fragment]]:
+def codestreams(data: memoryview, start: int, frames: int, offsets: tuple[int, ...] = ()) -> list[list[Fragment]]:
     """The fragments of each frame of the encapsulated pixel data at `start` (PS3.5 A.4). Raises Unreadable.
 
     Offset tables are asked only where a frame may have several fragments; a table that does not fit is not believed.
@@ -51,7 +48,7 @@ def codestreams(data: Data, start: int, frames: int, offsets: tuple[int, ...] = 
     raise Unreadable(f"its {len(fragments)} pieces of compressed pixel data cannot be told apart as {frames} frames; send it uncompressed")
 
 
-def _fragments(data: Data, start: int) -> tuple[tuple[int, ...], list[Fragment]]:
+def _fragments(data: memoryview, start: int) -> tuple[tuple[int, ...], list[Fragment]]:
     """Basic Offset Table, and the fragments after it. What is cut short is left out."""
     found: list[Fragment] = []
     while start + 8 <= len(data):
@@ -80,7 +77,7 @@ def _at(offsets: tuple[int, ...], fragments: list[Fragment]) -> list[int]:
     return found if all(a < b for a, b in pairwise([-1, *found])) else []
 
 
-def _beginnings(data: Data, fragments: list[Fragment]) -> list[int]:
+def _beginnings(data: memoryview, fragments: list[Fragment]) -> list[int]:
     """Which fragments begin a frame, by their first bytes."""
     return [k for k, fragment in enumerate(fragments) if bytes(data[fragment.start : fragment.start + 6]).startswith(_STARTS)]
 
