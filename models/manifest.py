@@ -85,6 +85,8 @@ class StudyRule(_Frozen):
 
     smallest_head: float = 0.4  # of the study's largest head area: vertex and neck slices below it are not asked
     neighbour_mm: float = 5.0  # a tumour is still there this far along the normal, a false cell is not
+    around_mm: Annotated[float, Field(gt=0)] = 20.0  # key slices: the evidence of each cell is averaged so far along the normal,
+    around_cells: Annotated[int, Field(ge=1)] = 12  # and the strongest of these means decide
     strongest: int = 3  # slices whose mean decides
     strongest_cells: int = 6  # of the evidence map, as in the network's own pooling
     temperature: float = 1.0
@@ -176,6 +178,11 @@ class Manifest(_Frozen):
                 f"absent: {self.absent!r} is none of the labels {', '.join(names)}; name the one that means none of the others"
             )
         return self
+
+    @property
+    def id(self) -> str:
+        """First 16 hex digits of the sha256 over everything that shapes an answer: what a file was judged by does not."""
+        return hashlib.sha256(self.model_dump_json(exclude={"gate", "golden"}).encode()).hexdigest()[:16]
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def aggregate(prediction: Prediction, manifest: Manifest) -> Finding:
     weighed = weigh(found, manifest)
     names, absent = manifest.label_names, manifest.absent
     label = names.index(absent) if weighed.call == "absent" else weighed.label
-    keys = key_rows(weighed, names.index(absent), manifest.rule) if weighed.call != "absent" else []
+    keys = key_rows(weighed, prediction.geometry, names.index(absent), manifest.rule) if weighed.call != "absent" else []
     return Finding(
         label=names[label],
         call=weighed.call,  # type: ignore[arg-type]
@@ -58,7 +58,8 @@ def aggregate(prediction: Prediction, manifest: Manifest) -> Finding:
 
 def deciding_rows(found: Evidence, manifest: Manifest) -> list[int]:
     """The slices that decide: those of the label that is called, or for absent and unsure those with most evidence of any tumour."""
-    return key_rows(weigh(found, manifest), manifest.label_names.index(manifest.absent), manifest.rule)
+    scores = _asked(weigh(found, manifest), manifest.label_names.index(manifest.absent))
+    return [int(row) for row in np.argsort(-scores, kind="stable")[: manifest.rule.strongest]]
 
 
 def weigh(found: Evidence, manifest: Manifest) -> Weighed:
@@ -128,12 +129,46 @@ def _softmax(scores: Pixels) -> NDArray[np.float64]:
     return np.asarray(exponents / exponents.sum())
 
 
-def key_rows(weighed: Weighed, absent: int, rule: StudyRule) -> list[int]:
-    """Slices with most evidence, best first: of the called tumour where one is present, else of any tumour."""
-    present = weighed.call == "present"
-    scores = weighed.scores[:, weighed.label] if present else np.delete(weighed.scores, absent, axis=1).max(1)
-    best, *others = (int(row) for row in np.argsort(-scores, kind="stable")[: rule.strongest])
-    return [best, *(row for row in others if scores[row] > (0 if present else -np.inf))]
+def _asked(weighed: Weighed, absent: int) -> Pixels:
+    """(slice,): the evidence of the called tumour where one is present, else of any tumour."""
+    return weighed.scores[:, weighed.label] if weighed.call == "present" else np.delete(weighed.scores, absent, axis=1).max(1)
+
+
+def key_rows(weighed: Weighed, geometry: Geometry, absent: int, rule: StudyRule) -> list[int]:
+    """Slices to look at, best first: those with most evidence at one place in them and in the slices around, so that noise moves nothing.
+
+    Where a tumour is present, only slices that show it; one of them at least.
+    """
+    scores = _asked(weighed, absent)
+    labels = [weighed.label] if weighed.call == "present" else [k for k in range(weighed.scores.shape[1]) if k != absent]
+    shown = scores > 0 if weighed.call == "present" and (scores > 0).any() else np.isfinite(scores)
+    around = _along(_cells(weighed)[:, labels], np.isfinite(scores), geometry, rule)
+    worth = _strongest_mean(around, rule.around_cells, axis=2).max(1)
+    order = np.argsort(-np.where(shown, worth.round(3), -np.inf), kind="stable")  # rounded: the last bits break no ties
+    return [int(row) for row in order[: rule.strongest] if shown[row]]
+
+
+def _cells(weighed: Weighed) -> Pixels:
+    """(slice, label, cell); one cell for a slice without a map."""
+    if weighed.supported is None:
+        return np.nan_to_num(weighed.scores, neginf=0.0)[..., None]
+    return weighed.supported.reshape(*weighed.supported.shape[:2], -1)
+
+
+def _along(cells: Pixels, asked: NDArray[np.bool_], geometry: Geometry, rule: StudyRule) -> Pixels:
+    """The mean of each cell along the normal, by a triangle that ends `around_mm` away; slices that are not asked are left out."""
+    steps = np.arange(len(cells)) * (geometry.between or rule.neighbour_mm)
+    at = np.array(geometry.positions) if len(geometry.positions) == len(cells) else steps
+    weight = asked.astype(np.float32)[:, None, None]
+    total, weights = cells * weight, weight.copy()
+    for k in range(1, len(cells)):
+        share = np.clip(1.0 - (at[k:] - at[:-k]) / rule.around_mm, 0.0, None).astype(np.float32)[:, None, None]
+        if not share.any():
+            break
+        for to, source in ((slice(k, None), slice(None, -k)), (slice(None, -k), slice(k, None))):
+            total[to] += share * weight[source] * cells[source]
+            weights[to] += share * weight[source]
+    return np.asarray(total / np.maximum(weights, 1e-9), dtype=np.float32)
 
 
 def _region(weighed: Weighed, row: int, label: int, to_source: Affine, size: int) -> tuple[Point, ...]:

@@ -58,8 +58,9 @@ class Origin:
         return f"{self.manifest.name} {self.manifest.version}"
 
     def uid(self, what: str) -> str:
-        """The same input, model, variant and release give the same UID; anything else another one."""
-        return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, self.variant or "none", software(), what)
+        """The same input, model with its manifest, variant and release give the same UID; anything else another one."""
+        manifest, variant = self.manifest.id, self.variant or "none"
+        return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, manifest, variant, software(), what)
 
 
 def derived_uid(*parts: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from reports import FINDINGS, GAP, KINDS, MANIFEST, REGION, instance, items, make, parsed, result, sentences, study, tool, written
 
 from listener import headers
-from models.manifest import Artifact
+from models.manifest import Artifact, StudyRule
 from pipeline.records import (
     AS_STORED,
     Geometry,
@@ -60,8 +60,8 @@ def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
     assert make(of, "declined")[0].data == make(turned, "declined")[0].data
 
 
-def test_another_input_variant_or_weights_gives_other_uids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """UIDs hang on the set of instances, the variant, the weights and the kind of document, and lie under 2.25."""
+def test_another_input_variant_manifest_or_weights_gives_other_uids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UIDs hang on the set of instances, the variant, the weights, the manifest and the kind of document, and lie under 2.25."""
     of = study(tmp_path)
     uids = {d.sop_instance_uid for d in (*make(of), *make(of, variant="fp32"), *make(of, "declined"))}
     fewer = replace(of, series=(replace(of.series[0], instances=of.series[0].instances[:3]),))
@@ -69,7 +69,9 @@ def test_another_input_variant_or_weights_gives_other_uids(tmp_path: Path, monke
     other = MANIFEST.model_copy(update={"artifacts": {"int8": Artifact(file="model_int8.onnx", sha256="9" * 64, bytes=3)}})
     monkeypatch.setattr("reports.MANIFEST", other)
     uids |= {d.sop_instance_uid for d in make(of)}
-    assert len(uids) == 9
+    monkeypatch.setattr("reports.MANIFEST", other.model_copy(update={"rule": StudyRule(present=0.5)}))
+    uids |= {d.sop_instance_uid for d in make(of)}
+    assert len(uids) == 11
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
 
 
