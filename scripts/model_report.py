@@ -7,14 +7,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.gate import measure
 from models.manifest import Manifest
-from scripts.datasets import Examples
+
+if TYPE_CHECKING:  # reading data wants the train extra, and what the page says does not
+    from scripts.datasets import Examples
 
 VARIANTS = ("fp32", "int8", "PyTorch")
 FOOTNOTE = (
