@@ -38,7 +38,7 @@ vitalcheck.toml:
 
 train: .venv/.train  ## train, quantise, gate and export the network: make train DATA=/path/to/brain_mri
 	@test -d "$(DATA)" || { echo "train: no folder $(DATA); name the data set: make train DATA=/path/to/brain_mri" >&2; exit 2; }
-	$(BIN)/python -m scripts.train_image_model --data $(DATA)
+	$(BIN)/python -m scripts.train_image_model --data $(DATA) $(OPTIONS)
 
 bench: .venv/.base  ## int8 against fp32 on this CPU, and the pipeline stage by stage
 	@$(BIN)/python -m scripts.benchmark

@@ -36,6 +36,7 @@ from models.training.network import Network
 from models.training.qat import quantise
 from pipeline.records import Variant
 from scripts.datasets import DataError, Examples, bundled_head, healthy_head, join, load
+from scripts.datasets.audit import audited
 from scripts.model_card import ABSENT, LABELS, LEARNED_FROM, LIMITS, NAME, card
 from scripts.model_report import Measured, text
 
@@ -59,21 +60,44 @@ def main(
     healthy: Annotated[Path | None, typer.Option(help="a healthy head (NIfTI) that is measured and never learnt")] = None,
     report: Annotated[Path, typer.Option(help="where the tables of the run go")] = Path("docs/model-report.md"),
     quick: Annotated[bool, typer.Option("--quick", help="a run of minutes: its artifacts work, and are not to be relied on")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
+    leave_out: Annotated[bool, typer.Option("--leave-out-leaks", help="leave out of training what a sealed slice shows too")] = False,
 ) -> None:
     """Learn from DATA, judge on what was sealed, and put the artifacts into OUT."""
     torch.set_num_threads(2)
     try:
-        run(data, out, work / "quick" if quick else work, healthy, report, QUICK if quick else FULL, "0.0.0" if quick else "1.0.0")
+        work, plan, version = (work / "quick", QUICK, "0.0.0") if quick else (work, FULL, "1.0.0")
+        run(data, out, work, healthy, report, plan, version, skip_bad=skip_bad, leave_out=leave_out)
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
 
 
-def run(data: Path, out: Path, work: Path, healthy: Path | None, report: Path, plan: Plan, version: str) -> Manifest:
+def read(data: Path, *, skip_bad: bool = False, leave_out: bool = False) -> Examples:
+    """What there is to learn from and to be judged by; says what it is, and fails where the split leaks. Raises DataError."""
+    recipe = Recipe()
+    found = join([load(data, recipe, NAMES, ABSENT, skip_bad=skip_bad), bundled_head(recipe, NAMES.index(ABSENT))])
+    examples, page = audited(found, NAMES, strata(_samples(found)), leave_out=leave_out)
+    print(page, file=sys.stderr)
+    return examples
+
+
+def run(
+    data: Path,
+    out: Path,
+    work: Path,
+    healthy: Path | None,
+    report: Path,
+    plan: Plan,
+    version: str,
+    *,
+    skip_bad: bool = False,
+    leave_out: bool = False,
+) -> Manifest:
     """The whole run; returns the manifest that it wrote. Raises DataError."""
     recipe = Recipe()
+    examples = read(data, skip_bad=skip_bad, leave_out=leave_out)
     absent, feed = NAMES.index(ABSENT), Feed(recipe.mean, recipe.std, recipe.channels)
-    examples = join([load(data, recipe, NAMES, ABSENT), bundled_head(recipe, absent)])
     learnt, sealed = examples.take(~examples.sealed), examples.take(examples.sealed)
     samples = _samples(learnt)
     network = train_fp32(samples, feed, plan, work)
@@ -102,7 +126,7 @@ def _export(folder: Path, network: Network, twin: nn.Module, recipe: Recipe) -> 
 
 
 def _samples(examples: Examples) -> Samples:
-    return Samples.of(examples.images, examples.masks, examples.labels, examples.sources, NAMES.index(ABSENT))
+    return Samples.of(examples.images, examples.masks, examples.labels, examples.sources, examples.planes, NAMES.index(ABSENT))
 
 
 def _tensor(examples: Examples, feed: Feed) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +11,20 @@ pytest.importorskip("nibabel", reason="needs the train extra")
 pytestmark = pytest.mark.train
 
 import nibabel  # noqa: E402
-from PIL import Image  # noqa: E402
+from heads import ABSENT, LABELS, disc, write_picture, write_rows  # noqa: E402
 
 from models.manifest import Recipe  # noqa: E402
 from scripts.datasets import DataError, Examples, bundled_head, healthy_head, load  # noqa: E402
 
-LABELS, ABSENT = ("glioma", "meningioma", "pituitary", "notumor"), "notumor"
-SLICE = {"file": "slices/a.jpg", "label": "glioma", "plane": "axial", "mask": "masks/a.png", "source": "figshare", "fold": "0"}
-
-
-def disc(rows: int, columns: int, centre: tuple[float, float], radius: float) -> np.ndarray:
-    y, x = np.mgrid[:rows, :columns]
-    return np.hypot(y - centre[0], x - centre[1]) < radius
-
-
-def write_rows(path: Path, *rows: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_picture(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
+SLICE = {
+    "file": "slices/a.jpg",
+    "label": "glioma",
+    "plane": "axial",
+    "mask": "masks/a.png",
+    "source": "figshare",
+    "block": "fig1",
+    "fold": "0",
+}
 
 
 @pytest.fixture

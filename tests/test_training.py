@@ -27,11 +27,11 @@ TINY = loop.Plan(sizes=(64, 64), batch=4, steps=2, calibration=8, qat_steps=2, q
 
 
 def head(size: int, tumour: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy disc (grey 0..255), and the small bright disc in it as a mask."""
+    """A disc full of blobs (grey 0..255), and the small bright disc in it as a mask; another seed, another head."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     inside = (np.hypot(x - 0.1, y) < 0.12) & tumour
-    noise = np.random.default_rng(seed).normal(0, 8, (size, size))
-    return np.clip((np.hypot(x, y) < 0.4) * (100 + noise) + inside * 100, 0, 255).astype(np.uint8), inside
+    blobs = np.kron(np.random.default_rng(seed).integers(50, 150, (8, 8)), np.ones((size // 8, size // 8)))
+    return np.clip((np.hypot(x, y) < 0.4) * blobs + inside * 100, 0, 255).astype(np.uint8), inside
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for fold in ("0", "4"):
         for k, label in enumerate(train_image_model.NAMES):
-            grey, mask = head(96, label != "notumor", k)
+            grey, mask = head(96, label != "notumor", k + 10 * int(fold))
             Image.fromarray(grey).save(root / f"{label}{fold}.png")
             Image.fromarray(mask.astype(np.uint8) * 255).save(root / f"{label}{fold}_mask.png")
             names = {"file": f"{label}{fold}.png", "mask": "" if label == "notumor" else f"{label}{fold}_mask.png"}
-            rows.append(names | {"label": label, "plane": "axial", "source": "web", "fold": fold})
+            rows.append(names | {"label": label, "plane": "axial", "source": "web", "block": f"{label}{fold}", "fold": fold})
     _write(root / "slices.csv", rows)
     volumes = [{"file": f"{p}.nii.gz", "mask": f"{p}_mask.nii.gz", "label": "glioma", "patient": p} for p in ("btp01", "btp06")]
-    stack = [head(64, k == 2, k) for k in range(4)]
     for row in volumes:
+        stack = [head(64, k == 2, k + 100 * int(row["patient"][-1])) for k in range(4)]
         for name, arrays in ((row["file"], [grey for grey, _ in stack]), (row["mask"], [mask for _, mask in stack])):
             nibabel.Nifti1Image(np.stack(arrays, 2).astype(np.float32), np.eye(4)).to_filename(root / name)
     _write(root / "volumes.csv", volumes)
@@ -69,7 +69,8 @@ def samples(*, labels: list[int], radius: float = 0.1, bright: float = 0.9, left
     tumour = np.hypot(x + left, y + left) < radius
     masks = np.stack([tumour & (label != ABSENT) for label in labels])
     images = np.where(masks, bright, 0.5 * (np.hypot(x, y) < 0.45))
-    return data.Samples.of(images.astype(np.float16), masks.astype(np.uint8), np.array(labels), ["web"] * len(labels), ABSENT)
+    words = (["web"] * len(labels), ["axial"] * len(labels))
+    return data.Samples.of(images.astype(np.float16), masks.astype(np.uint8), np.array(labels), *words, ABSENT)
 
 
 def test_the_whole_run_ends_with_artifacts_and_is_resumable(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

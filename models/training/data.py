@@ -30,13 +30,20 @@ class Samples:
     masks: Tensor  # uint8 (n, s, s)
     labels: Tensor  # int64 (n,)
     sources: tuple[str, ...]  # who made the slice: weights and strata hang on it
+    planes: tuple[str, ...]  # a tumour is pasted into slices of its own plane only
     absent: int  # index of "no tumour"
 
     @classmethod
     def of(
-        cls, images: NDArray[np.float16], masks: NDArray[np.uint8], labels: NDArray[np.int64], sources: Sequence[str], absent: int
+        cls,
+        images: NDArray[np.float16],
+        masks: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        sources: Sequence[str],
+        planes: Sequence[str],
+        absent: int,
     ) -> Samples:
-        return cls(torch.from_numpy(images), torch.from_numpy(masks), torch.from_numpy(labels), tuple(sources), absent)
+        return cls(torch.from_numpy(images), torch.from_numpy(masks), torch.from_numpy(labels), tuple(sources), tuple(planes), absent)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,14 +75,19 @@ def strata(samples: Samples) -> list[str]:
 
 def _strata(samples: Samples, rows: Tensor) -> list[str]:
     grey, mask, labels = samples.take(rows)
-    wide = F.max_pool2d(F.max_pool2d(mask, (13, 1), 1, (6, 0)), (1, 13), 1, (0, 6))
-    ring = wide * (1 - mask) * (grey > 0.05)
-    contrast = (_mean(grey, mask) - _mean(grey, ring)).abs()
+    ring = widened(mask, 13) * (1 - mask) * (grey > 0.05)
+    contrast = (mean_inside(grey, mask) - mean_inside(grey, ring)).abs()
     subtle = (mask.mean((1, 2, 3)) < SMALL) | (contrast < FAINT)
     return ["normal" if label == samples.absent else "subtle" if s else "obvious" for label, s in zip(labels.tolist(), subtle, strict=True)]
 
 
-def _mean(grey: Tensor, where: Tensor) -> Tensor:
+def widened(mask: Tensor, width: int) -> Tensor:
+    """`mask` grown by half of `width` (odd) to every side."""
+    half = width // 2
+    return F.max_pool2d(F.max_pool2d(mask, (width, 1), 1, (half, 0)), (1, width), 1, (0, half))
+
+
+def mean_inside(grey: Tensor, where: Tensor) -> Tensor:
     """(b,): mean of `grey` where `where` is 1; 0 where it never is."""
     return (grey * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp(min=1)
 
@@ -108,7 +120,7 @@ def cells(mask: Tensor, labels: Tensor, absent: int, side: int) -> Tensor:
 
 
 def augment(grey: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Other heads and scanners: mirrored, turned, scaled, squeezed, shifted; other gamma, coil, resolution, noise."""
+    """Other heads and scanners: mirrored, turned, scaled, squeezed, shifted, cut off; other window, gamma, coil, resolution, noise."""
     grid = F.affine_grid(_placing(len(grey)), [len(grey), 1, size, size], align_corners=False)
     grey, mask = F.grid_sample(grey, grid, align_corners=False), F.grid_sample(mask, grid, align_corners=False)
     grey = grey.clamp(0, 1) ** torch.exp(_around(len(grey), 1, 1, 1) * 0.6) * (1 + _around(len(grey), 1, 1, 1) * 0.25)
@@ -116,7 +128,31 @@ def augment(grey: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     coarse = torch.rand(len(grey)) < 0.3
     if coarse.any():
         grey[coarse] = _coarser(grey[coarse], float(torch.empty(1).uniform_(0.35, 0.8)))
-    return (grey + torch.randn_like(grey) * torch.rand(len(grey), 1, 1, 1) * 0.04).clamp(0, 1.2), mask
+    grey = (grey + torch.randn_like(grey) * torch.rand(len(grey), 1, 1, 1) * 0.04).clamp(0, 1.2)
+    return cut_off(windowed(grey), mask), mask
+
+
+def windowed(grey: Tensor) -> Tensor:
+    """Half of the slices as somebody's 8-bit window shows them: both ends clipped, and the middle steeper, by a sigmoid of any place."""
+    count = len(grey)
+    low, high = torch.rand(count, 1, 1, 1) * 0.12, 1.05 - torch.rand(count, 1, 1, 1) * 0.4
+    shown = ((grey - low) / (high - low)).clamp(0, 1)
+    steep, middle = 6 * torch.exp(_around(count, 1, 1, 1) * 1.2), 0.25 + 0.5 * torch.rand(count, 1, 1, 1)
+    black, white = torch.sigmoid(-middle * steep), torch.sigmoid((1 - middle) * steep)
+    curved = (torch.sigmoid((shown - middle) * steep) - black) / (white - black)
+    share = torch.rand(count, 1, 1, 1) * 0.7
+    return torch.where(torch.rand(count, 1, 1, 1) < 0.5, (1 - share) * shown + share * curved, grey)
+
+
+def cut_off(grey: Tensor, mask: Tensor) -> Tensor:
+    """One slice in eight ends early at one side, as at the edge of a field of view; never through the tumour."""
+    size = grey.shape[2]
+    for k in torch.where(torch.rand(len(grey)) < 0.125)[0].tolist():
+        depth, side = int(size * (0.05 + 0.3 * float(torch.rand(1)))), int(torch.randint(4, (1,)))
+        part = (1 + side // 2, (size - depth) * (side % 2), depth)  # axis, first, how many
+        if not mask[k].narrow(*part).any():
+            grey[k].narrow(*part).zero_()
+    return grey
 
 
 def _placing(count: int) -> Tensor:
