@@ -33,9 +33,9 @@ from models.registry import Model
 from pipeline.decode import decode
 from pipeline.records import Series, Study, Variant
 from pipeline.run import Decoder, analyze
-from scripts.enhanced import to_enhanced
 from scripts.make_phantom import make_series
-from scripts.mr_image import Case
+from scripts.phantom.enhanced import to_enhanced
+from scripts.phantom.mr_image import Case
 from scripts.syntaxes import save
 
 MODEL = "brain_tumor_4class"

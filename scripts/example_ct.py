@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.manifest import Artifact, Coded, Label, Manifest, Recipe, Rules, Window, Words, sha256, write
-from scripts import ct_head
+from scripts.phantom import ct_head
 
 BLOOD_HU, BONE_HU = (55.0, 90.0), 200.0  # clotted blood; skull. Brain has 25 to 45 HU
 NEAR_BONE = 11  # pixels, square: in them scalp, brain and skull mix to any density

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +20,10 @@ import typer
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from scripts.enhanced import to_enhanced
-from scripts.mr_image import PROTOCOLS, Case, Order, SeriesName, mr_image
-from scripts.paint import Head, Tumour, paint
-from scripts.scan import FIELD_OF_VIEW, FRAMES, Plane, Stack, cut, measure, pose, stack_for
+from scripts.phantom.enhanced import to_enhanced
+from scripts.phantom.mr_image import PROTOCOLS, Case, Order, SeriesName, mr_image
+from scripts.phantom.paint import Tumour, paint
+from scripts.phantom.scan import FIELD_OF_VIEW, FRAMES, Plane, Stack, cut, measure, pose, stack_for
 from scripts.syntaxes import Syntax, save
 
 
@@ -76,13 +75,13 @@ def lesion_mask(
     """(slice, row, column): where the T1 series of the same options shows the lesion, in the order of its instance numbers."""
     case = Case(tumour, seed, plane, slices, size, tilt, turn, order)
     (stack,) = _stacks(case, "t1")
-    mask = cut(_head(tumour, seed).lesion.astype(np.float32), pose(seed), stack) > 0.5
+    mask = cut(paint(tumour, seed).lesion.astype(np.float32), pose(seed), stack) > 0.5
     return np.asarray(mask[np.argsort(case.numbers(slices))], dtype=np.bool_)
 
 
 def make_series(case: Case, name: SeriesName) -> list[Dataset]:
     """The instances of one series, uncompressed, by instance number."""
-    head, where = _head(case.tumour, case.seed), pose(case.seed)
+    head, where = paint(case.tumour, case.seed), pose(case.seed)
     noise_seed = case.seed * 10 + PROTOCOLS[name].number
     slices = [
         (stack, float(offset), pixels)
@@ -101,16 +100,11 @@ def _enhanced(case: Case, instances: Sequence[Dataset]) -> Dataset:
     return to_enhanced(instances, series_uid=series_uid, sop_instance_uid=sop_instance_uid, dimensions_uid=dimensions_uid)
 
 
-@lru_cache(maxsize=2)
-def _head(tumour: Tumour, seed: int) -> Head:
-    return paint(tumour, seed)
-
-
 def _stacks(case: Case, name: SeriesName) -> list[Stack]:
     """One stack, or for the localizer one slice through the middle in each plane."""
     if name == "localizer":
         return [Stack(plane, 1, size=case.size, thickness=PROTOCOLS[name].thickness) for plane in FRAMES]
-    head = _head(case.tumour, case.seed)
+    head = paint(case.tumour, case.seed)
     return [stack_for(head, pose(case.seed), case.plane, case.slices, case.size, case.tilt, case.turn)]
 
 

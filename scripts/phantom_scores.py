@@ -1,16 +1,19 @@
-"""How many phantoms each variant of the bundled network reads rightly: a markdown table, by tumour and plane.
+"""How many of 100 phantoms each variant of the bundled network reads rightly: a markdown table, by tumour and plane.
 
-    python -m scripts.phantom_scores --axial 10 --others 5
+    python -m scripts.phantom_scores                                              # 9 axial, 8 coronal, 8 sagittal of each kind
+    python -m scripts.phantom_scores --axial 1 --others 1                         # 12 of them, to see that it works
+    python -m scripts.phantom_scores --csv docs/measured/phantoms.csv             # also one line for each answer
 
 Right is: the painted tumour present, or a healthy head without one. Each variant answers as it does in service, so where int8 answers,
-fp32 reads the slices that decide too. Phantoms were painted until the network knew them: a table for finding out whether a change
-broke something, and no evidence of how good the network is.
+fp32 reads the slices that decide too. All heads are one anatomy: the table tells whether a change broke something, not how good the
+network is on people.
 """
 
 from __future__ import annotations
 
+import csv
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -22,65 +25,100 @@ from listener import logs
 from listener.headers import studies
 from models import registry
 from models.registry import Model
-from pipeline.records import Variant
+from pipeline.records import Finding, Variant
 from pipeline.run import analyze
 from scripts.make_phantom import write_study
-from scripts.paint import Tumour
-from scripts.scan import FRAMES, Plane
+from scripts.phantom.paint import TUMOURS, Tumour
+from scripts.phantom.scan import FRAMES, Plane
 
 MODEL = "brain_tumor_4class"
-TUMOURS: tuple[Tumour, ...] = ("glioma", "meningioma", "pituitary", "none")
 VARIANTS: tuple[Variant, Variant] = ("fp32", "int8")
-Row = tuple[Tumour, Plane]
 
 
 class Phantom(NamedTuple):
     tumour: Tumour
-    seed: int
     plane: Plane
+    seed: int
+
+
+class Answer(NamedTuple):
+    """One line of the CSV; `call`, `label` and `probability` are empty where the study was declined, `right` is 1 or 0."""
+
+    tumour: Tumour
+    plane: Plane
+    seed: int
+    variant: Variant
+    call: str
+    label: str
+    probability: str
+    right: int
 
 
 def phantoms(axial: int, others: int) -> Iterator[Phantom]:
     """Seeds from 1; those of one head in all its planes follow each other, so that it is painted once."""
     for tumour in TUMOURS:
         for seed in range(1, max(axial, others) + 1):
-            yield from (Phantom(tumour, seed, plane) for plane in FRAMES if seed <= (axial if plane == "axial" else others))
+            yield from (Phantom(tumour, plane, seed) for plane in FRAMES if seed <= (axial if plane == "axial" else others))
 
 
-def right(phantom: Phantom, models: dict[Variant, Model]) -> dict[Variant, bool]:
-    """Whether each variant names what was painted."""
-    wanted = ("notumor", "absent") if phantom.tumour == "none" else (phantom.tumour, "present")
+def answers(phantom: Phantom, models: dict[Variant, Model]) -> list[Answer]:
+    """What each variant says about the phantom's T1 series."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_study(Path(folder), tumour=phantom.tumour, seed=phantom.seed, plane=phantom.plane, series=("t1",))
-        [study] = studies(paths)
-        findings = {variant: analyze(study, [model], datetime.now(UTC)).finding for variant, model in models.items()}
-    return {variant: finding is not None and (finding.label, finding.call) == wanted for variant, finding in findings.items()}
+        [study] = studies(write_study(Path(folder), **phantom._asdict(), series=("t1",)))
+        return [_answer(phantom, variant, analyze(study, [model], datetime.now(UTC)).finding) for variant, model in models.items()]
 
 
-def table(rows: dict[Row, list[dict[Variant, bool]]]) -> str:
-    """Markdown: a row for each plane and tumour, a column for each variant; "9/10" is nine of ten right."""
-    variants = list(next(iter(rows.values()))[0])
+def _answer(phantom: Phantom, variant: Variant, finding: Finding | None) -> Answer:
+    """One answer against what was painted."""
+    if finding is None:
+        return Answer(*phantom, variant, "", "", "", 0)
+    wanted = ("notumor", "absent") if phantom.tumour == "none" else (phantom.tumour, "present")
+    right = int((finding.label, finding.call) == wanted)
+    return Answer(*phantom, variant, finding.call, finding.label, f"{finding.probability:.4f}", right)
+
+
+def table(found: Sequence[Answer]) -> str:
+    """Markdown: a row for each plane and tumour, a column for each variant; "9/10" is nine of ten right. The last row counts all."""
+    variants = list(dict.fromkeys(answer.variant for answer in found))
     lines = [["plane", "painted", *variants], ["---"] * (2 + len(variants))]
     for plane in FRAMES:
-        for (tumour, of_plane), answers in rows.items():
-            if of_plane == plane:
-                scores = [f"{sum(answer[variant] for answer in answers)}/{len(answers)}" for variant in variants]
-                lines.append([plane, "no tumour" if tumour == "none" else tumour, *scores])
+        for tumour in TUMOURS:
+            here = [answer for answer in found if (answer.plane, answer.tumour) == (plane, tumour)]
+            if here:
+                lines.append([plane, "no tumour" if tumour == "none" else tumour, *(_share(here, variant) for variant in variants)])
+    lines.append(["all", "", *(_share(found, variant, percent=True) for variant in variants)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _share(found: Sequence[Answer], variant: Variant, *, percent: bool = False) -> str:
+    right = [answer.right for answer in found if answer.variant == variant]
+    return f"{sum(right)}/{len(right)}" + (f" ({sum(right) / len(right):.0%})" if percent else "")
+
+
+def write(found: Sequence[Answer], path: Path) -> None:
+    """One line for each answer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(Answer._fields)
+        lines.writerows(found)
+
+
 def main(
-    axial: Annotated[int, typer.Option(min=1, help="seeds 1 to this in the axial plane")] = 10,
-    others: Annotated[int, typer.Option(min=0, help="seeds 1 to this in the coronal and the sagittal plane")] = 5,
+    axial: Annotated[int, typer.Option(min=1, help="seeds 1 to this in the axial plane")] = 9,
+    others: Annotated[int, typer.Option(min=0, help="seeds 1 to this in the coronal and the sagittal plane")] = 8,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="also write every answer to this file")] = None,
 ) -> None:
     """Prints the table."""
     logs.configure("console", "warning")
     loaded = {variant: registry.load(MODEL, variant=variant, shadow_rate=0.0) for variant in VARIANTS}
     models = {variant: model for variant, model in loaded.items() if model.selector.variant == variant}
-    rows: dict[Row, list[dict[Variant, bool]]] = {}
+    found: list[Answer] = []
     for phantom in tqdm(list(phantoms(axial, others)), unit="phantom", mininterval=5):
-        rows.setdefault((phantom.tumour, phantom.plane), []).append(right(phantom, models))
-    print(table(rows))
+        found += answers(phantom, models)
+    print(table(found))
+    if csv_file is not None:
+        write(found, csv_file)
 
 
 if __name__ == "__main__":

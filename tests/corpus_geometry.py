@@ -150,7 +150,7 @@ one("one-slice-turned-by-a-hair", "analysed", change=put(ImageOrientationPatient
 
 def enhanced(uid: str, frames: int = 4) -> FileDataset:
     """A T1 head as one Enhanced MR object."""
-    from scripts.enhanced import to_enhanced
+    from scripts.phantom.enhanced import to_enhanced
 
     made = head(uid, frames)
     for ds in made:

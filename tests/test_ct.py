@@ -24,7 +24,8 @@ from peers import Node, StoragePeer, push, wait_for
 from listener import cli, config
 from listener.worker import Worker
 from models.registry import ModelRefused
-from scripts import ct_head, example_ct
+from scripts import example_ct
+from scripts.phantom import ct_head
 
 ROOT = Path(__file__).parent.parent
 BUNDLED, EXAMPLE = "brain_tumor_4class", "ct_head_example"

@@ -25,7 +25,7 @@ from pipeline.decode import decode
 from pipeline.records import Finding, Slices, Source
 from pipeline.run import analyze
 from scripts.make_phantom import write_study
-from scripts.scan import FRAMES
+from scripts.phantom.scan import FRAMES
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 BETWEEN = FRAMES["axial"].between  # mm from slice to slice

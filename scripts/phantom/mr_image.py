@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
-from scripts.paint import Tumour
-from scripts.scan import Plane, Stack
+from scripts.phantom.paint import Tumour
+from scripts.phantom.scan import Plane, Stack
 
 SeriesName = Literal["localizer", "t2", "t1"]
 Order = Literal["normal", "reversed", "shuffled"]
