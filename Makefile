@@ -13,7 +13,7 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test test-train serve train bench bench-pipeline lint clean debian constraints
+.PHONY: help demo test test-train serve train bench bench-pipeline model-report bench-model pitfalls leave-out study-rule phantoms lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
@@ -45,6 +45,26 @@ bench: .venv/.base  ## int8 against fp32 on this CPU, and the pipeline stage by 
 
 bench-pipeline: .venv/.base  ## ms per slice of decode, prepare, infer and report for 24, 160 and 600 slices, and the share of each
 	@$(BIN)/python -m scripts.bench_pipeline
+
+model-report: .venv/.train  ## docs/model-report.md with its plots and the model's card, again from the model's folder and docs/measured
+	@$(BIN)/python -m scripts.model_report
+
+bench-model: .venv/.bench  ## size and speed of the network against ResNet18, eager PyTorch and OpenVINO, in one table (docs/measured/speed.csv)
+	$(BIN)/python -m scripts.bench_model $(OPTIONS)
+
+pitfalls: .venv/.train  ## ways to make int8, and what the batch changes, measured: make pitfalls DATA=/path/to/brain_mri (docs/measured)
+	@test -d "$(DATA)" || { echo "pitfalls: no folder $(DATA); name the data set: make pitfalls DATA=/path/to/brain_mri" >&2; exit 2; }
+	$(BIN)/python -m scripts.pitfalls --data $(DATA) $(OPTIONS)
+
+leave-out: .venv/.train  ## train without each part in turn and read it: make leave-out DATA=/path/to/brain_mri (docs/measured; hours)
+	@test -d "$(DATA)" || { echo "leave-out: no folder $(DATA); name the data set: make leave-out DATA=/path/to/brain_mri" >&2; exit 2; }
+	$(BIN)/python -m scripts.leave_out --data $(DATA) $(OPTIONS)
+
+study-rule: .venv/.train  ## what the study rule calls every study of the leave-out runs (docs/measured)
+	$(BIN)/python -m scripts.study_rule $(OPTIONS)
+
+phantoms: .venv/.train  ## draw the contact sheet of phantom studies again: docs/phantoms.png
+	@$(BIN)/python -m scripts.phantom_sheet docs/phantoms.png
 
 lint: .venv/.test  ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .
@@ -79,4 +99,9 @@ constraints: .venv/.test .venv/.train
 .venv/.train: .venv/.test
 	@echo "Installing torch and what training needs into .venv (a CPU wheel where the platform has one, else several GB) ..."
 	@$(PIP) --editable '.[train]'
+	@touch $@
+
+.venv/.bench: .venv/.train
+	@echo "Installing OpenVINO into .venv, to compare with ..."
+	@$(PIP) --editable '.[bench]'
 	@touch $@

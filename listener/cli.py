@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from listener import cli_analyze, cli_models, cli_rules, cli_studies, config, console
+from listener import cli_analyze, cli_import, cli_models, cli_rules, cli_studies, config, console
 from listener.errors import VitalCheckError
 
 app = typer.Typer(
@@ -121,6 +121,7 @@ def _toml(value: object) -> str:
 
 app.command()(cli_analyze.analyze)
 app.add_typer(cli_studies.app, name="studies")
+cli_models.app.command("import")(cli_import.import_)
 app.add_typer(cli_models.app, name="models")
 rules_app.command("try")(cli_rules.rules_try)
 app.add_typer(rules_app, name="rules")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import time
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from listener import console
-from listener.errors import VitalCheckError
+from listener.cli_gate import gate
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
@@ -25,12 +22,7 @@ VARIANTS: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
 NameArgument = Annotated[
     str, typer.Argument(help="Which model: its name, or the path of its folder (with a slash). Without it every installed one.")
 ]
-OneArgument = Annotated[str, typer.Argument(metavar="NAME", help="Which model: its name, or the path of its folder (with a slash).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line per row on stdout.")]
-
-
-class NoRecord(VitalCheckError):
-    """gate.csv is missing or does not say enough."""
 
 
 @app.command("list")
@@ -83,57 +75,7 @@ def verify(name: NameArgument = "") -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def gate(name: OneArgument, write: Annotated[bool, typer.Option("--write", help="Write the verdict into the manifest.")] = False) -> None:
-    """Judges int8 against fp32 again.
-
-    From the logits of every gate slice, recorded in the model's gate.csv. The exit status is 1 when int8 is REJECTED:
-    when it loses more than 1 % of accuracy or of any label's recall. Then fp32 answers.
-
-    \b
-    vitalcheck models gate brain_tumor_4class
-    """
-    from models import manifest as manifests
-    from models import registry
-    from models.gate import judge
-
-    manifest = registry.read(name, registry.ZOO)
-    folder = registry.folder(name, registry.ZOO)
-    if len(manifest.artifacts) < len(VARIANTS):
-        raise NoRecord(f"model {manifest.name}: there is no int8 to judge; fp32 answers")
-    truth, fp32, int8 = _recorded(folder / "gate.csv", manifest.label_names)
-    digests = tuple(manifests.sha256(folder / manifest.artifacts[variant].file) for variant in VARIANTS)
-    verdict = judge(manifest.label_names, truth, fp32, int8, digests=(digests[0], digests[1]), on=datetime.now(UTC).date())
-    metrics = verdict.metrics
-    kinds = ("accuracy", *(f"{kind}_{label}" for label in manifest.label_names for kind in ("recall", "precision", "f1")))
-    rows = [
-        (key, *(f"{metrics[f'{v}_{key}']:.4f}" for v in VARIANTS), f"{metrics[f'fp32_{key}'] - metrics[f'int8_{key}']:+.4f}")
-        for key in kinds
-    ]
-    console.say_table(("over the gate's slices", "fp32", "int8", "drop"), rows)
-    console.say(f"{int(metrics['slices'])} slices, both say the same on {metrics['agreement']:.2%}")
-    console.say(f"{verdict.verdict}" + (f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""))
-    if write:
-        manifests.write(folder / "manifest.toml", manifest.model_copy(update={"gate": verdict}))
-        console.say(f"written to {folder / 'manifest.toml'}")
-    if verdict.verdict != "APPROVED":
-        raise typer.Exit(1)
-
-
-def _recorded(path: Path, labels: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Truth (slice,) and the logits (slice, label) of fp32 and int8 from gate.csv. Raises NoRecord."""
-    try:
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        truth = np.array([labels.index(row["truth"]) for row in rows], np.int64)
-        fp32, int8 = (np.array([[float(row[f"{v}_{label}"]) for label in labels] for row in rows], np.float32) for v in VARIANTS)
-    except OSError as error:
-        raise NoRecord(f"{path}: {error.strerror}; it comes with the model's release, or train the model again") from error
-    except (KeyError, ValueError) as error:
-        raise NoRecord(f"{path}: not a gate's record ({error}); columns are truth, fp32_<label>, int8_<label>") from error
-    if not rows:
-        raise NoRecord(f"{path}: holds no slices; train the model again")
-    return truth, fp32, int8
+app.command()(gate)
 
 
 @app.command()

@@ -89,6 +89,7 @@ class StudyRule(_Frozen):
     around_cells: Annotated[int, Field(ge=1)] = 12  # and the strongest of these means decide
     strongest: int = 3  # slices whose mean decides
     strongest_cells: int = 6  # of the evidence map, as in the network's own pooling
+    outline: Annotated[float, Field(ge=0, lt=1)] = 0.5  # a region ends where evidence falls below this share of its strongest cell
     temperature: float = 1.0
     present: float = 0.65  # probability of any tumour from which on a finding is present
     absent: float = 0.35  # and below which it is absent; unsure in between
@@ -136,7 +137,8 @@ class Golden(_Frozen):
 
 class GateVerdict(_Frozen):
     verdict: Literal["APPROVED", "REJECTED"]
-    reasons: list[str] = Field(default_factory=list)
+    reasons: list[str] = Field(default_factory=list)  # why it was rejected
+    remarks: list[str] = Field(default_factory=list)  # what the numbers do not show, or not well; they reject nothing
     judged: str = ""  # ISO date
     fp32_sha256: str = ""
     int8_sha256: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +44,8 @@ class Session:
     BATCH = 32  # slices at once: 600 frames of a multi-frame object would take gigabytes of activations
 
     def __init__(self, path: Path, threads: int = 2) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only; warnings would write past our log
         self.path = path
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise NetworkError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        self._session = _opened(path, threads)
         self._names = [output.name for output in self._session.get_outputs()]
         if "logits" not in self._names:
             raise NetworkError(f"{path}: no output named logits (has {', '.join(self._names)})")
@@ -100,6 +93,33 @@ class Session:
         return Outputs(answers["logits"], answers.get("evidence"))
 
 
+class Foreign:
+    """Any ONNX file with one input, whatever it takes and gives: what `vitalcheck models import` looks at. Raises NetworkError."""
+
+    def __init__(self, path: Path, threads: int = 2) -> None:
+        self.path = path
+        self._session = _opened(path, threads)
+        self.names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Its outputs by their names."""
+        try:
+            return dict(zip(self.names, self._session.run(None, {self._session.get_inputs()[0].name: image}), strict=True))
+        except Exception as error:
+            raise NetworkError(f"{self.path}: ONNX Runtime failed on a batch of {image.shape}: {error}") from error
+
+
+def _opened(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only; warnings would write past our log
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise NetworkError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+
+
 def _axes(shape: Sequence[object]) -> str:
     return " x ".join(str(axis) for axis in shape)
 
@@ -117,3 +137,14 @@ class FixedModel:
         logits = np.tile(np.array(self.logits, np.float32), (len(tensor), 1))
         evidence = None if self.evidence is None else np.tile(self.evidence[None], (len(tensor), 1, 1, 1))
         return Outputs(logits, evidence)
+
+
+def optimised(path: Path, to: Path) -> None:
+    """Writes as `to` the graph that ONNX Runtime really runs for `path` on this CPU. Raises NetworkError."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(to)
+    options.log_severity_level = 4  # that the file fits this CPU only is what is asked for
+    try:
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise NetworkError(f"{path}: ONNX Runtime cannot load it: {error}") from error

@@ -52,7 +52,7 @@ def aggregate(prediction: Prediction, manifest: Manifest) -> Finding:
         probability=float(weighed.probabilities[label]),
         probabilities={name: float(p) for name, p in zip(names, weighed.probabilities, strict=True)},
         key_sources=tuple(prediction.sources[row] for row in keys),
-        region=_region(weighed, keys[0], label, prediction.to_source, manifest.recipe.size) if keys and names[label] != absent else (),
+        region=_region(weighed, keys[0], label, prediction.to_source, manifest) if keys and names[label] != absent else (),
     )
 
 
@@ -171,10 +171,10 @@ def _along(cells: Pixels, asked: NDArray[np.bool_], geometry: Geometry, rule: St
     return np.asarray(total / np.maximum(weights, 1e-9), dtype=np.float32)
 
 
-def _region(weighed: Weighed, row: int, label: int, to_source: Affine, size: int) -> tuple[Point, ...]:
+def _region(weighed: Weighed, row: int, label: int, to_source: Affine, manifest: Manifest) -> tuple[Point, ...]:
     """Where the network sees the label on one slice: a closed polygon around its strongest cell, in source pixels.
 
-    From the strongest cell, rays go out to where the evidence falls below "no tumour"; so the polygon never crosses itself.
+    From the strongest cell, rays go out to where the evidence falls below a share of its own; so the polygon never crosses itself.
     """
     if weighed.supported is None:
         return ()
@@ -182,18 +182,19 @@ def _region(weighed: Weighed, row: int, label: int, to_source: Affine, size: int
     peak = np.unravel_index(int(cells.argmax()), cells.shape)
     if cells[peak] <= 0:
         return ()
-    cell = size / cells.shape[0]  # network pixels
+    cell = manifest.recipe.size / cells.shape[0]  # network pixels
+    inside = cells - manifest.rule.outline * cells[peak]
     corners = [
         to_source((peak[1] + 0.5 + reach * dx) * cell, (peak[0] + 0.5 + reach * dy) * cell)
         for dx, dy in ((np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, _RAYS, endpoint=False))
-        for reach in [_reach(cells, (float(peak[0]), float(peak[1])), dy, dx)]
+        for reach in [_reach(inside, (float(peak[0]), float(peak[1])), dy, dx)]
     ]
     points = tuple((round(float(x), 2), round(float(y), 2)) for x, y in corners)
     return (*points, points[0])
 
 
 def _reach(cells: Pixels, start: tuple[float, float], dy: float, dx: float) -> float:
-    """How many cells a ray runs before the evidence, linear between cell centres, is gone; half a cell at least."""
+    """How many cells a ray runs before what is above 0, linear between cell centres, ends; half a cell at least."""
     along = np.arange(0.0, max(cells.shape), 0.1)
     y, x = start[0] + along * dy, start[1] + along * dx
     gone = np.flatnonzero(_between_cells(cells, y, x) <= 0)

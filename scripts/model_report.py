@@ -1,197 +1,133 @@
-"""docs/model-report.md: the tables of a training run, printed from what the run measured and from nothing else."""
+"""`make model-report`: docs/model-report.md, its plots and the model's card, from the model's folder and the small files of docs/measured.
+
+    gather | goals | training | sealed | left out | int8 | limits > text, plots, card
+
+Needs neither torch nor the data. What was not measured yet is said in the report, with the command that measures it. The same files give
+the same bytes; the only date is the gate's.
+"""
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from models.manifest import ManifestError
+from models.record import VARIANTS, RecordError
+from scripts.model_card import DOCS, ROOT, card
+from scripts.report import goals, left_out, numbers, sealed, twin
+from scripts.report.material import Material, MaterialError, gather, missing, number
+from scripts.report.words import picture, section
 
-from models.gate import measure
-from models.manifest import Manifest
-
-if TYPE_CHECKING:  # reading data wants the train extra, and what the page says does not
-    from scripts.datasets import Examples
-
-VARIANTS = ("fp32", "int8", "PyTorch")
+FOLDER = ROOT / "models" / "zoo" / "brain_tumor_4class"
 FOOTNOTE = (
-    "Footnote: the first run of 1.0.0 was judged on the same slices and then replaced, because it did not read heads that are stored\n"
-    "upside down. So these slices were looked at once before this run, and one choice, to train again, was made after it."
+    "Footnote: the sealed slices were looked at before. The first run of 1.0.0 was judged on them and then replaced, because it did not\n"
+    "read heads that are stored upside down: one choice, to train again, was made after it. Each version since is judged on them once."
 )
-Floats = NDArray[np.float32]
-Rows = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Everything that the report needs and the manifest does not say."""
-
-    sealed: Examples  # fold 4 and the sealed patient's volumes
-    strata: Sequence[str]  # of `sealed`
-    answers: dict[str, dict[str, Floats]]  # sealed, spoiled, healthy -> variant -> logits (slice, label)
-    speed: dict[tuple[int, int], dict[str, float]]  # (threads, batch) -> variant -> seconds
-    healthy: str | None  # name of the file of the healthy head
-    learnt: int  # slices
-    plan: Any  # models.training.loop.Plan; this file does not import the room with torch
-    work: Path
+def text(docs: Path, folder: Path) -> str:
+    """The whole page. Raises ManifestError, RecordError, MaterialError."""
+    return _page(gather(docs, folder))
 
 
-def text(measured: Measured, manifest: Manifest) -> str:
-    """The whole page."""
-    parts = [_head(measured, manifest), _classes(measured, manifest), _subsets(measured, manifest), _elsewhere(measured, manifest)]
-    return "\n".join([*parts, _size_and_speed(measured, manifest), _verdict(manifest)])
+def _page(material: Material) -> str:
+    parts = [_head(material), goals.part(material), _training(material), *sealed.sections(material), *left_out.sections(material)]
+    return "\n\n".join([*parts, *twin.sections(material), _limits(material)]) + "\n"
 
 
-def _head(measured: Measured, manifest: Manifest) -> str:
-    with (measured.work / "curve.csv").open(newline="") as stream:
-        curve = list(csv.DictReader(stream))
-    minutes = sum(float(row["seconds"]) for row in curve) / 60
-    plan, sizes = measured.plan, ", ".join(map(str, measured.plan.sizes))
+def headlines(docs: Path, folder: Path) -> list[str]:
+    """The few sentences that README may say: sealed slices, size, speed. Raises what `text` raises."""
+    material = gather(docs, folder)
+    return [_right(material), _small(material), *_fast(material)]
+
+
+def render(docs: Path, folder: Path) -> None:
+    """Writes `docs`/model-report.md with its plots, the card in `folder` and its copy `docs`/model-card.md. Raises what `text` raises."""
+    from scripts.report import plots  # matplotlib; the page alone does without
+
+    material = gather(docs, folder)
+    (docs / "model-report.md").write_text(_page(material), encoding="utf-8")
+    plots.draw(material, docs / "model-report")
+    page = card(material.manifest, docs)
+    for path in (folder / "CARD.md", docs / "model-card.md"):
+        path.write_text(page, encoding="utf-8")
+
+
+def main() -> int:
+    """Renders the bundled model's report and prints what was asked for against what was measured."""
+    try:
+        render(DOCS, FOLDER)
+        print("\n".join([goals.part(gather(DOCS, FOLDER)), "", *headlines(DOCS, FOLDER)]))
+    except (ManifestError, RecordError, MaterialError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _head(material: Material) -> str:
+    manifest = material.manifest
+    judged = f", judged on {manifest.gate.judged}" if manifest.gate else ""
     return f"""# Model report: {manifest.name} {manifest.version}
 
-Printed by `python -m scripts.train_image_model`, {manifest.gate.judged if manifest.gate else ""}. Not edited.
+Printed by `make model-report` from models/zoo/{manifest.name} and docs/measured{judged}. Not edited. Research use, not a medical device.
 
-fp32 and int8 are the shipped files in ONNX Runtime; PyTorch is the network that fp32 was exported from, in eager mode.
-Learnt from {measured.learnt} slices (folds 0-3, patients 01-05, the bundled healthy head): {len(plan.sizes)} epochs at {sizes} pixels
-in {minutes:.0f} minutes, then {plan.qat_steps} steps of quantisation-aware training.
-Everything below was measured on slices that were not learnt.
-
-{FOOTNOTE}
-"""
+fp32 and int8 are the shipped files in ONNX Runtime."""
 
 
-def _classes(measured: Measured, manifest: Manifest) -> str:
-    fold4 = _fold4(measured)
-    lines = [
-        f"## Fold 4, class by class ({int(fold4.sum())} slices)",
-        "",
-        _line("", *(f"{v} {m}" for v in VARIANTS for m in ("recall", "precision", "F1"))),
+def _training(material: Material) -> str:
+    learnt = "\n".join(f"- {source.name} ({source.licence})" for source in material.manifest.learned_from)
+    split = (
+        "Sealed, for the gate alone: fold 4 of the pictures and the volumes of patient btp06. Learnt: folds 0 to 3, patients btp01 to\n"
+        "btp05, the bundled healthy head. Choices were made on what was learnt, by leaving parts of it out, but for that of the footnote."
+    )
+    return section("What it learnt from, and what was sealed", learnt, split, FOOTNOTE, *_curve(material))
+
+
+def _curve(material: Material) -> list[str]:
+    rows = material.rows("curve.csv")
+    if not rows:
+        return [missing("curve.csv")]
+    minutes = sum(number(row["seconds"]) for row in rows) / 60
+    sizes = ", ".join(dict.fromkeys(row["size"] for row in rows))
+    said = f"{len(rows)} epochs of fp32 at {sizes} pixels in {minutes:.0f} minutes; then int8, quantised in training and taught by fp32."
+    return [said, picture("curve", "Loss by epoch")]
+
+
+def _limits(material: Material) -> str:
+    footnotes = [
+        "Folds follow blocks of neighbours in the original numbering, for patient numbers were lost: patients are nearly parted.",
+        "Pictures without tumour come from elsewhere than those with one; what a network gains by telling the source counts here too.",
+        "Slices with a few voxels of tumour are left out of volumes, slices that hold almost no head out of healthy heads.",
+        *material.manifest.limits,
     ]
-    lines.append(_rule(1 + 3 * len(VARIANTS)))
-    found = {v: _measure(measured, manifest, "sealed", v, fold4) for v in VARIANTS}
-    for name in manifest.label_names:
-        cells = [f"{found[v][f'{m}_{name}']:.3f}" for v in VARIANTS for m in ("recall", "precision", "f1")]
-        lines += [_line(name, *cells)]
-    lines += ["", "Accuracy: " + ", ".join(f"{v} {found[v]['accuracy']:.4f}" for v in VARIANTS) + ".", ""]
-    return "\n".join(lines)
+    return section("Limits", "\n".join(f"- {footnote}" for footnote in footnotes))
 
 
-def _subsets(measured: Measured, manifest: Manifest) -> str:
-    fold4, planes, strata = _fold4(measured), np.array(measured.sealed.planes), np.array(measured.strata)
-    subsets = [("all", "sealed", fold4)]
-    subsets += [(plane, "sealed", fold4 & (planes == plane)) for plane in sorted(set(planes[fold4].tolist()))]
-    subsets += [(stratum, "sealed", fold4 & (strata == stratum)) for stratum in ("obvious", "subtle", "normal")]
-    subsets.append(("artifact", "spoiled", fold4))
-    lines = [
-        "## Fold 4, by plane and stratum",
-        "",
-        "Recall, precision and F1 are means over the classes that occur. Obvious and subtle are tumours, by size and contrast of the mask;",
-    ]
-    lines += [
-        "normal is no tumour; artifact is every slice of the fold once more, spoiled: ghosts, bias field, low resolution, noise, clipping.",
-        "",
-    ]
-    lines += [
-        _line("", "slices", *(f"{v} {m}" for v in VARIANTS for m in ("accuracy", "recall", "precision", "F1"))),
-        _rule(2 + 4 * len(VARIANTS)),
-    ]
-    for title, which, rows in subsets:
-        if rows.any():
-            lines.append(_line(title, str(int(rows.sum())), *(_means(measured, manifest, which, v, rows) for v in VARIANTS)))
-    return "\n".join([*lines, ""])
-
-
-def _means(measured: Measured, manifest: Manifest, which: str, variant: str, rows: Rows) -> str:
-    """Four cells: accuracy, and the means of recall, precision and F1 over the classes that occur in `rows`."""
-    found = _measure(measured, manifest, which, variant, rows)
-    here = [manifest.label_names[k] for k in sorted(set(measured.sealed.labels[rows].tolist()))]
-    means = [float(np.mean([found[f"{m}_{name}"] for name in here])) for m in ("recall", "precision", "f1")]
-    return " | ".join(f"{value:.3f}" for value in (found["accuracy"], *means))
-
-
-def _elsewhere(measured: Measured, manifest: Manifest) -> str:
-    """Other heads: where the drop of a network shows first."""
-    absent, volumes = manifest.label_names.index(manifest.absent), ~_fold4(measured)
-    lines = [
-        "## Heads from elsewhere, slice by slice",
-        "",
-        "Sensitivity: a tumour slice gets a tumour's label, whichever. Specificity: a slice without tumour gets none.",
-        "",
-    ]
-    lines += [_line("", "slices", *(f"{v} {m}" for v in VARIANTS for m in ("sensitivity", "specificity"))), _rule(2 + 2 * len(VARIANTS))]
-    if volumes.any():
-        truth = measured.sealed.labels[volumes]
-        cells = [_found(measured.answers["sealed"][v][volumes], truth, absent) for v in VARIANTS]
-        lines.append(_line("volumes of the sealed patient btp06", str(int(volumes.sum())), *cells))
-    if measured.healthy is None:
-        lines.append(_line("a healthy head not learnt", "not measured", *(["not measured"] * 2 * len(VARIANTS))))
-    else:
-        answers = measured.answers["healthy"]
-        cells = [_found(answers[v], np.full(len(answers[v]), absent), absent) for v in VARIANTS]
-        lines.append(_line(f"healthy head {measured.healthy}, three planes", str(len(answers["fp32"])), *cells))
-    return "\n".join(
-        [*lines, "", "Slices with a few voxels of tumour are left out; slices of healthy heads that hold almost no head as well.", ""]
+def _right(material: Material) -> str:
+    fold = material.fold
+    fp32, int8 = (numbers.points(fold, v) for v in VARIANTS)
+    said = {name: (f"{int8[name]:.1%}", f"(fp32 {fp32[name]:.1%})") for name in ("accuracy", "sensitivity", "specificity")}
+    right, found, cleared = (" {} ".join(pair) for pair in said.values())
+    return (
+        f"Of {len(fold)} sealed slices int8 names {right.format('rightly')}, finds {found.format('of those with a tumour')} "
+        f"and clears {cleared.format('of those without')}."
     )
 
 
-def _found(logits: Floats, truth: NDArray[np.int64], absent: int) -> str:
-    """Two cells: sensitivity and specificity; a dash where there is nothing to find."""
-    said, is_tumour = logits.argmax(1) != absent, truth != absent
-    sensitivity = f"{said[is_tumour].mean():.3f}" if is_tumour.any() else "-"
-    specificity = f"{(~said[~is_tumour]).mean():.3f}" if (~is_tumour).any() else "-"
-    return f"{sensitivity} | {specificity}"
+def _small(material: Material) -> str:
+    fp32, int8 = (material.manifest.artifacts[v].bytes for v in VARIANTS)
+    resnet = twin.smaller(material, twin.RESNET)
+    ordinary = f", {resnet:.1f} times smaller than ResNet18" if resnet else ""
+    return f"int8 is {int8 / 1e6:.2f} MB, {fp32 / int8:.2f} times smaller than fp32 ({fp32 / 1e6:.2f} MB){ordinary}."
 
 
-def _size_and_speed(measured: Measured, manifest: Manifest) -> str:
-    sizes = {v: manifest.artifacts[v].bytes for v in ("fp32", "int8")}
-    lines = [
-        "## Size and speed",
-        "",
-        f"fp32 {sizes['fp32'] / 1e6:.2f} MB, int8 {sizes['int8'] / 1e6:.2f} MB: {sizes['fp32'] / sizes['int8']:.2f} times smaller.",
-        "",
-    ]
-    lines += [_line("threads", "batch", "fp32 ms", "int8 ms", "PyTorch ms", "fp32 / int8", "PyTorch / int8"), _rule(7)]
-    for (threads, batch), seconds in measured.speed.items():
-        times = [f"{seconds[v] * 1000:.1f}" for v in VARIANTS]
-        ratios = [f"{seconds[v] / seconds['int8']:.2f}" for v in ("fp32", "PyTorch")]
-        lines.append(_line(str(threads), str(batch), *times, *ratios))
-    load = os.getloadavg()[1]
-    busy = "busy with other work, so times and ratios are rough" if load > 2.5 else "otherwise idle"
-    lines += ["", f"Medians of nine interleaved rounds on {os.cpu_count()} cores; the machine was {busy} (load average {load:.1f}).", ""]
-    return "\n".join(lines)
+def _fast(material: Material) -> list[str]:
+    """A sentence, or none where nothing was timed."""
+    rivals = {"its fp32 twin": twin.TWIN, "ResNet18 in ONNX Runtime": twin.RESNET, "ResNet18 in eager PyTorch": twin.EAGER}
+    found = {name: ratio for name, rival in rivals.items() if (ratio := twin.faster(material, rival, 1)) is not None}
+    said = ", ".join(f"{ratio:.1f} times as fast as {name}" for name, ratio in found.items())
+    return [f"On one thread, {twin.BATCH} slices at once, int8 is {said}."] if found else []
 
 
-def _verdict(manifest: Manifest) -> str:
-    gate = manifest.gate
-    if gate is None:
-        return ""
-    slices, agreement = int(gate.metrics["slices"]), gate.metrics["agreement"]
-    lines = [
-        "## The gate",
-        "",
-        f"{slices} slices (fold 4 and patient btp06), ONNX Runtime's answers; at most 1 % may be lost in accuracy and",
-    ]
-    lines += [f"in every recall: int8 is **{gate.verdict}**. Both variants name the same label on {agreement:.2%}.", ""]
-    lines += [*(f"- {reason}" for reason in gate.reasons), ""] if gate.reasons else []
-    return "\n".join(lines)
-
-
-def _fold4(measured: Measured) -> Rows:
-    return np.array([source != "volume" for source in measured.sealed.sources])
-
-
-def _measure(measured: Measured, manifest: Manifest, which: str, variant: str, rows: Rows) -> dict[str, float]:
-    return measure(manifest.label_names, measured.sealed.labels[rows], measured.answers[which][variant][rows].argmax(1))
-
-
-def _line(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _rule(count: int) -> str:
-    return "|" + "---|" * count
+if __name__ == "__main__":
+    sys.exit(main())

@@ -129,6 +129,18 @@ def test_region() -> None:
     assert np.array(corner.region).max() <= 224
 
 
+def test_a_region_ends_where_evidence_has_fallen_to_a_share_of_its_peak() -> None:
+    """Weak evidence around a tumour is inside only where the rule's outline lets it in."""
+    maps = healthy()
+    maps[8:12, 1, 2:9, 5:12] = 0.3 * STRONG
+    found = prediction(tumour(maps, 1, range(8, 12)))
+    wide, near = (
+        np.ptp(aggregate(found, MANIFEST.model_copy(update={"rule": MANIFEST.rule.model_copy(update={"outline": o})})).region, axis=0)
+        for o in (0.0, 0.5)
+    )
+    assert (near > 2 * 16).all() and (near < 5 * 16).all() and (wide > 6 * 16).all()
+
+
 def test_raw_maps() -> None:
     """Only the difference to the label "none" counts: adding the same to every label changes nothing."""
     maps = tumour(healthy(), 0, range(8, 12))

@@ -216,10 +216,12 @@ def test_models_gate_judges_again(sh: Shell, zoo: Path) -> None:
     before = (zoo / "manifest.toml").read_text()
     record(zoo, int8_misses=20)
     done = sh("models", "gate", MODEL)
-    assert (done.status, "REJECTED: accuracy" in done.out) == (1, True)
+    assert (done.status, "REJECTED\n  accuracy: int8 0.9500 against fp32 1.0000, 5.00% lost" in done.out) == (1, True)
     assert (zoo / "manifest.toml").read_text() == before
     record(zoo, int8_misses=0)
-    assert sh("models", "gate", MODEL, "--write").status == 0
+    done = sh("models", "gate", MODEL, "--write", "--json")
+    assert (done.status, done.lines[-1]["verdict"], done.lines[0]["name"], done.lines[0]["int8"]) == (0, "APPROVED", "accuracy", 1.0)
+    assert {row["batch"] for row in done.lines if row["row"] == "batch"} == {1, 2, 4, 24}
     assert registry.read(MODEL, zoo.parent).approved
 
 

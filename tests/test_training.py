@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from models.runtime import Session  # noqa: E402
 from models.training import data, loop, qat  # noqa: E402
 from models.training.export import ExportError, check_parity  # noqa: E402
 from models.training.network import Network, against, load_imagenet, pool  # noqa: E402
-from scripts import train_image_model  # noqa: E402
+from scripts import learnt, train_image_model  # noqa: E402
+from scripts.datasets import bundled_head  # noqa: E402
+from scripts.datasets.phantoms import phantoms  # noqa: E402
 
 ABSENT = 3
 TINY = loop.Plan(sizes=(64, 64), batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
@@ -40,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     rows = []
     for fold in ("0", "4"):
-        for k, label in enumerate(train_image_model.NAMES):
+        for k, label in enumerate(learnt.NAMES):
             grey, mask = head(96, label != "notumor", k + 10 * int(fold))
             Image.fromarray(grey).save(root / f"{label}{fold}.png")
             Image.fromarray(mask.astype(np.uint8) * 255).save(root / f"{label}{fold}_mask.png")
@@ -75,31 +78,45 @@ def samples(*, labels: list[int], radius: float = 0.1, bright: float = 0.9, left
 
 def test_the_whole_run_ends_with_artifacts_and_is_resumable(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The script ends with files that its manifest describes, and running it again teaches nothing twice and gives the same bytes."""
-    monkeypatch.setattr(train_image_model, "ROUNDS", 1)
-    monkeypatch.setattr(train_image_model, "BATCHES", (1, 2))
-    monkeypatch.setattr(train_image_model, "bundled_head", lambda recipe, clear: _bundled(recipe, clear, every=60))
-    out, report = tmp_path / "zoo", tmp_path / "report.md"
-    arguments = (folder, out, tmp_path / "work", folder / "btp06.nii.gz", report, TINY, "0.0.0")
+    monkeypatch.setattr(learnt, "bundled_head", lambda recipe, clear: bundled_head(recipe, clear, every=60))
+    monkeypatch.setattr(learnt, "phantoms", lambda recipe, classes: phantoms(recipe, classes, healthy=1, others=0))
+    out, docs = tmp_path / "zoo", tmp_path / "docs"
+    examples, measured = learnt.read(folder), learnt.measured_heads([folder / "btp06.nii.gz"], every=20)
+    arguments = (examples, measured, out, tmp_path / "work", docs, TINY, "0.0.0")
     first = train_image_model.run(*arguments)
     assert {path.name for path in out.iterdir()} == {
-        *("model_fp32.onnx", "model_int8.onnx", "manifest.toml", "golden.npz", "gate.csv", "CARD.md"),
+        *("model_fp32.onnx", "model_int8.onnx", "manifest.toml", "golden.npz", "CARD.md"),
+        *("gate.csv", "gate_spoiled.csv", "gate_studies.csv"),
     }
     assert read(out / "manifest.toml") == first
     assert first.gate is not None and first.gate.judged <= date.today().isoformat()
     assert first.gate.metrics["slices"] == 4 + 4  # fold 4 and the sealed patient's slices
+    assert first.gate.metrics["studies"] == 1 + 3  # the sealed patient's volume, and the healthy head in three planes
     with np.load(out / "golden.npz") as golden:
         for variant, artifact in first.artifacts.items():
             assert sha256(out / artifact.file) == artifact.sha256
             assert np.abs(Session(out / artifact.file).run(golden["image"]).logits - golden[variant]).max() <= 0.25
-    assert "not measured" not in report.read_text() and "btp06.nii.gz" in report.read_text()
+    assert "btp06" in (out / "gate_studies.csv").read_text() and (docs / "model-report.md").exists()
     monkeypatch.setattr(qat, "teach", lambda *_: pytest.fail("taught twice"))
     assert train_image_model.run(*arguments).artifacts == first.artifacts
 
 
-def _bundled(*arguments: object, every: int) -> object:
-    from scripts.datasets import bundled_head
+def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path) -> None:
+    """Another plan, or one slice less, is another training."""
+    examples = learnt.load(folder, learnt.Recipe(), learnt.NAMES, learnt.ABSENT)
+    said = learnt.digest(TINY, examples)
+    assert said == learnt.digest(TINY, examples)
+    assert said != learnt.digest(replace(TINY, seed=1), examples)
+    assert said != learnt.digest(TINY, examples.take(np.arange(len(examples)) > 0))
 
-    return bundled_head(*arguments, every=every)  # type: ignore[arg-type]
+
+def test_phantoms_teach_what_was_painted() -> None:
+    """A phantom's slices have its tumour where the mask is, and are free of it elsewhere; the healthy one has none."""
+    classes = learnt.Classes(learnt.NAMES, learnt.ABSENT)
+    found = phantoms(learnt.Recipe(), classes, healthy=1, others=1)
+    marked = found.masks.any((1, 2))
+    assert set(found.labels[marked]) == {0, 1, 2} and set(found.labels[~marked]) == {ABSENT}
+    assert set(found.planes) == {"axial", "coronal", "sagittal"} and not found.sealed.any()
 
 
 def test_training_goes_on_after_its_last_whole_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,10 @@ from models.training.depthwise import fast_depthwise
 from models.training.lesions import Lesions, Shares
 from models.training.network import Network, load_imagenet, pool
 
-SOURCE_WEIGHTS = {"volume": 3.0}  # few slices, but whole heads of tumour patients: tumour and no tumour on one scanner
+SOURCE_WEIGHTS = {
+    "volume": 3.0,  # few slices, but whole heads of tumour patients: tumour and no tumour on one scanner
+    "phantom": 0.5,  # many slices of one anatomy
+}
 TUMOUR_CELLS = 4.0  # weight of a cell with tumour against one without: there are about thirty times fewer
 
 
@@ -28,11 +31,12 @@ TUMOUR_CELLS = 4.0  # weight of a cell with tumour against one without: there ar
 class Plan:
     """How long and how hard, and how much is made up. The defaults take about 12 idle minutes on two cores for fp32 and six for QAT."""
 
-    sizes: tuple[int, ...] = (160, 160, 160, 160, 160, 160, 192, 192, 224, 224)  # pixels, one number per epoch
+    sizes: tuple[int, ...] = (160, 160, 160, 160, 192, 192, 224, 224, 224)  # pixels, one number per epoch
     batch: int = 32
     steps: int = 0  # per epoch; 0 = as many as the slices fill
     rate: float = 1e-3
     seed: int = 0
+    masks: bool = True  # every cell is taught, not only the slice as a whole; without them only for the ablation
     shares: Shares = field(default_factory=Shares)
     calibration: int = 320  # slices, balanced over the four strata
     qat_steps: int = 240
@@ -57,23 +61,23 @@ def train_fp32(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str
         torch.manual_seed(plan.seed + epoch)
         started, size = time.monotonic(), plan.sizes[epoch]
         with fast_depthwise(network):
-            loss = _epoch(parts, lesions, feed, size, steps, plan.batch, f"fp32 {epoch + 1}/{len(plan.sizes)}, {size} px")
+            loss = _epoch(parts, lesions, feed, size, steps, plan, f"fp32 {epoch + 1}/{len(plan.sizes)}, {size} px")
         _save(work / "fp32.pt", parts, epoch + 1)
         _note(work / "curve.csv", {"epoch": epoch + 1, "size": size, "loss": round(loss, 4), "seconds": round(time.monotonic() - started)})
     return network.to("cpu").eval()
 
 
-def _epoch(parts: dict, lesions: Lesions, feed: Feed, size: int, steps: int, batch: int, title: str) -> float:
+def _epoch(parts: dict, lesions: Lesions, feed: Feed, size: int, steps: int, plan: Plan, title: str) -> float:
     """One epoch of `steps` batches; returns the mean loss."""
     network, samples, total = parts["network"].train(), lesions.samples, 0.0
     device = next(network.parameters()).device
-    drawn = torch.multinomial(weights(samples, SOURCE_WEIGHTS), steps * batch, replacement=True)
-    for rows in (bar := tqdm(drawn.split(batch), title, unit="batch")):
+    drawn = torch.multinomial(weights(samples, SOURCE_WEIGHTS), steps * plan.batch, replacement=True)
+    for rows in (bar := tqdm(drawn.split(plan.batch), title, unit="batch", mininterval=5)):
         grey, mask, labels = lesions(rows)
         grey, mask = augment(grey, mask, size)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or fast_bf16()):
             map_ = network(feed(grey).to(device))
-        loss = loss_of(map_.float().cpu(), mask, labels, samples.absent)
+        loss = loss_of(map_.float().cpu(), mask, labels, samples.absent, masks=plan.masks)
         parts["optimiser"].zero_grad()
         loss.backward()
         parts["optimiser"].step()
@@ -83,13 +87,13 @@ def _epoch(parts: dict, lesions: Lesions, feed: Feed, size: int, steps: int, bat
     return total / steps
 
 
-def loss_of(map_: Tensor, mask: Tensor, labels: Tensor, absent: int) -> Tensor:
+def loss_of(map_: Tensor, mask: Tensor, labels: Tensor, absent: int, *, masks: bool = True) -> Tensor:
     """The slice's label from the pooled map, and every cell's own label."""
     weight = torch.full((map_.shape[1],), TUMOUR_CELLS)
     weight[absent] = 1.0
     target = cells(mask, labels, absent, map_.shape[2])
     whole = F.cross_entropy(pool(map_, absent), labels, label_smoothing=0.05)
-    if not (target != IGNORED).any():  # the mean over no cell is not a number
+    if not masks or not (target != IGNORED).any():  # the mean over no cell is not a number
         return whole
     return whole + F.cross_entropy(map_, target, weight=weight, ignore_index=IGNORED)
 

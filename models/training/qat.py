@@ -1,25 +1,33 @@
 """fp32 -> int8: calibrate, then let the fp32 network teach its own integer twin (quantisation-aware training).
 
+    rewrite (ptq.py) | calibrate | teach | convert
+
 Scales come from histograms over a calibration set that is balanced over the four strata, and stay; batch norm stays; what is learnt is the
 weights' answer to rounding, against fp32's maps and pooled logits. Taught by labels instead, QAT loses to plain calibration (measured).
-torch.ao.quantization is leaving upstream: torch is pinned in the `train` extra.
+`Rounding` has every other way of doing it, for scripts/pitfalls.py to measure. torch.ao.quantization is leaving upstream: torch is pinned
+in the `train` extra.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.ao.nn.intrinsic.qat import freeze_bn_stats
+from torch.ao.nn.intrinsic.qat import freeze_bn_stats, update_bn_stats
 from torch.ao.quantization import (
     FakeQuantize,
     HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     QConfig,
     QConfigMapping,
@@ -32,37 +40,92 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 from tqdm import tqdm
 
 from models.training.data import STRATA, Feed, Samples, augment, balanced, spoil, strata
-from models.training.loop import Plan
-from models.training.network import Network, pool
+from models.training.loop import Plan, loss_of
+from models.training.network import Network, against, pool
+from models.training.ptq import against_absent, equalise
 
-_ACTIVATIONS = FakeQuantize.with_args(observer=HistogramObserver, quant_min=0, quant_max=255, dtype=torch.quint8, reduce_range=False)
-_WEIGHTS = FakeQuantize.with_args(
-    observer=MovingAveragePerChannelMinMaxObserver,
-    quant_min=-128,
-    quant_max=127,
-    dtype=torch.qint8,
-    qscheme=torch.per_channel_symmetric,
-    ch_axis=0,
-)
-CONFIG = QConfig(activation=_ACTIVATIONS, weight=_WEIGHTS)
+LOUDNESS = 96  # slices that show how loud channels get; not tuned
+NAIVE_RATE = 1e-4  # of teaching by labels, as the tutorials have it
+OBSERVERS = {"histogram": HistogramObserver, "minmax": MinMaxObserver, "moving": MovingAverageMinMaxObserver}
 
 
-def quantise(network: Network, samples: Samples, feed: Feed, plan: Plan, work: Path) -> nn.Module:
-    """The int8 twin of `network`, converted: no fake quantisation left. `work`/qat.pt holds the taught weights, so none is taught twice."""
+@dataclass(frozen=True)
+class Rounding:
+    """How the integer twin is made. The defaults are what serves; the other values are there to be measured against them."""
+
+    observer: Literal["histogram", "minmax", "moving"] = "histogram"  # what range of activations eight bits must cover
+    calibrated_with: Literal["balanced", "obvious"] = "balanced"  # all four strata, or large and plain tumours only
+    taught_by: Literal["fp32", "labels", "nobody"] = "fp32"  # nobody is PTQ
+    rewritten: bool = True  # by ptq.py, before anything else
+    reduce_range: bool = False  # weights of 7 bits: U8S8 products cannot saturate on x86 without VNNI
+
+    def config(self) -> QConfig:
+        """quint8 activations, one scale per tensor; qint8 weights, one scale per channel, symmetric."""
+        half = 64 if self.reduce_range else 128
+        activation = FakeQuantize.with_args(
+            observer=OBSERVERS[self.observer], quant_min=0, quant_max=255, dtype=torch.quint8, reduce_range=False
+        )
+        weight = FakeQuantize.with_args(
+            observer=MovingAveragePerChannelMinMaxObserver,
+            quant_min=-half,
+            quant_max=half - 1,
+            dtype=torch.qint8,
+            qscheme=torch.per_channel_symmetric,
+            ch_axis=0,
+        )
+        return QConfig(activation=activation, weight=weight)
+
+
+SERVED = Rounding()
+
+
+def quantise(network: Network, samples: Samples, feed: Feed, plan: Plan, work: Path | None, rounding: Rounding = SERVED) -> nn.Module:
+    """The int8 twin of `network`, converted: no fake quantisation left. `work`/qat.pt holds the taught weights, so none is taught twice;
+    without `work` nothing is kept.
+    """
     torch.backends.quantized.engine = "x86" if "x86" in torch.backends.quantized.supported_engines else "fbgemm"
     torch.manual_seed(plan.seed + 1000)
-    mapping = QConfigMapping().set_global(CONFIG)
-    with _quiet():
-        student = prepare_qat_fx(copy.deepcopy(network).train(), mapping, (torch.randn(1, 3, 224, 224),))
-    drawing = balanced(samples, strata(samples))
-    calibrate(student, calibration_set(samples, drawing, plan.calibration), feed)
-    if (work / "qat.pt").exists():
-        student.load_state_dict(torch.load(work / "qat.pt", weights_only=True))
-    else:
-        teach(student, network, samples, drawing, feed, plan)
-        torch.save(student.state_dict(), work / "qat.pt")
+    words = strata(samples)
+    grey = calibration_set(
+        samples, calibrated_from(samples, words, rounding), plan.calibration, spoiled=rounding.calibrated_with == "balanced"
+    )
+    teacher = rewritten(network, grey[:LOUDNESS], feed, samples.absent) if rounding.rewritten else network
+    student = prepared(teacher, rounding)
+    calibrate(student, grey, feed)
+    if rounding.taught_by != "nobody":
+        _taught(student, teacher, samples, balanced(samples, words), feed, plan, rounding, work / "qat.pt" if work else None)
     with _quiet():
         return convert_fx(copy.deepcopy(student).eval())
+
+
+def _taught(
+    student: nn.Module, teacher: Network, samples: Samples, drawing: Tensor, feed: Feed, plan: Plan, rounding: Rounding, path: Path | None
+) -> None:
+    """From `path` where it exists, else by teaching, and then it exists."""
+    if path and path.exists():
+        student.load_state_dict(torch.load(path, weights_only=True))
+        return
+    if rounding.taught_by == "labels":
+        teach_by_labels(student, samples, drawing, feed, plan)
+    else:
+        teach(student, teacher, samples, drawing, feed, plan)
+    if path:
+        torch.save(student.state_dict(), path)
+
+
+def rewritten(network: Network, grey: Tensor, feed: Feed, absent: int) -> Network:
+    """A copy with the same answers that eight bits lose less of (ptq.py)."""
+    copied = copy.deepcopy(network).eval()
+    against_absent(copied, absent)
+    equalise(copied, grey, feed)
+    return copied
+
+
+def prepared(network: Network, rounding: Rounding) -> nn.Module:
+    """A copy with an observer and a rounding wherever integers will be."""
+    mapping = QConfigMapping().set_global(rounding.config())
+    with _quiet():
+        return prepare_qat_fx(copy.deepcopy(network).train(), mapping, (torch.randn(1, 3, 224, 224),))
 
 
 @contextmanager
@@ -73,10 +136,22 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def calibration_set(samples: Samples, drawing: Tensor, count: int) -> Tensor:
-    """(count, 1, s, s): obvious, subtle and normal slices in equal parts, and as many spoiled ones (the artifact stratum)."""
+def calibrated_from(samples: Samples, words: list[str], rounding: Rounding) -> Tensor:
+    """How often each slice is drawn for calibration; `words` are the strata of `samples`."""
+    drawing = balanced(samples, words)
+    if rounding.calibrated_with == "balanced":
+        return drawing
+    return drawing * torch.tensor([word == "obvious" for word in words])
+
+
+def calibration_set(samples: Samples, drawing: Tensor, count: int, *, spoiled: bool = True) -> Tensor:
+    """(count, 1, s, s): slices as `drawing` has them; every fourth one `spoiled` (the artifact stratum).
+
+    Drawn by `balanced`, that is obvious, subtle, normal and artifact in equal parts.
+    """
     grey, _, _ = samples.take(torch.multinomial(drawing, count, replacement=True))
-    grey[:: len(STRATA)] = spoil(grey[:: len(STRATA)])
+    if spoiled:
+        grey[:: len(STRATA)] = spoil(grey[:: len(STRATA)])
     return grey
 
 
@@ -97,24 +172,52 @@ def calibrate(student: nn.Module, grey: Tensor, feed: Feed) -> None:
 
 
 def teach(student: nn.Module, teacher: Network, samples: Samples, drawing: Tensor, feed: Feed, plan: Plan) -> None:
-    """Adam, the rate falling to 0; the loss is how far the student's maps and logits are from the teacher's."""
-    optimiser = torch.optim.Adam(student.parameters(), plan.qat_rate)
-    for step in (bar := tqdm(range(plan.qat_steps), "QAT", unit="step")):
-        optimiser.param_groups[0]["lr"] = plan.qat_rate * (1 - step / plan.qat_steps)
-        grey, mask, _ = samples.take(torch.multinomial(drawing, plan.qat_batch, replacement=True))
-        grey, _ = augment(grey, mask, grey.shape[2])
-        grey[:: len(STRATA)] = spoil(grey[:: len(STRATA)])
+    """The loss is how far the student's maps and logits are from the teacher's."""
+    _keep_absent(student, samples.absent)
+
+    def loss(grey: Tensor, _mask: Tensor, _labels: Tensor) -> Tensor:
         with torch.no_grad():
             taught = teacher(feed(grey))
-        loss = distance(student(feed(grey)), taught, samples.absent)
+        return distance(student(feed(grey)), taught, samples.absent)
+
+    _learn(student, samples, drawing, plan, plan.qat_rate, loss)
+
+
+def teach_by_labels(student: nn.Module, samples: Samples, drawing: Tensor, feed: Feed, plan: Plan) -> None:
+    """As the tutorials do it: the labels teach, and scales and batch norm go on moving. Kept to be measured against."""
+    student.apply(update_bn_stats)
+    student.apply(enable_observer)
+
+    def loss(grey: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        return loss_of(student(feed(grey)), mask, labels, samples.absent)
+
+    _learn(student, samples, drawing, plan, NAIVE_RATE, loss)
+
+
+def _learn(student: nn.Module, samples: Samples, drawing: Tensor, plan: Plan, rate: float, loss_of_batch: Callable[..., Tensor]) -> None:
+    """Adam, the rate falling to 0, over augmented slices of which every fourth is spoiled."""
+    optimiser = torch.optim.Adam(student.parameters(), rate)
+    for step in (bar := tqdm(range(plan.qat_steps), "QAT", unit="step")):
+        optimiser.param_groups[0]["lr"] = rate * (1 - step / plan.qat_steps)
+        grey, mask, labels = samples.take(torch.multinomial(drawing, plan.qat_batch, replacement=True))
+        grey, mask = augment(grey, mask, grey.shape[2])
+        grey[:: len(STRATA)] = spoil(grey[:: len(STRATA)])
+        loss = loss_of_batch(grey, mask, labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         bar.set_postfix(loss=f"{loss.item():.3f}")
 
 
+def _keep_absent(student: Any, absent: int) -> None:
+    """`against_absent` made the map of that label 0, without rounding; it learns nothing, so it stays 0."""
+    row = torch.tensor([absent])
+    for parameter in (student.head.weight, student.head.bias):
+        parameter.register_hook(partial(torch.Tensor.index_fill, dim=0, index=row, value=0.0))
+
+
 def distance(map_: Tensor, taught: Tensor, absent: int) -> Tensor:
-    """Squared error of the maps, divergence and squared error of the pooled logits."""
+    """Squared error of the evidence, divergence and squared error of the pooled logits."""
     ours, theirs = pool(map_, absent), pool(taught, absent)
     divergence = F.kl_div(ours.log_softmax(1), theirs.softmax(1), reduction="batchmean")
-    return F.mse_loss(map_, taught) + divergence + 0.3 * F.mse_loss(ours, theirs)
+    return F.mse_loss(against(map_, absent), against(taught, absent)) + divergence + 0.3 * F.mse_loss(ours, theirs)

@@ -118,6 +118,7 @@ def nifti(path: Path) -> tuple[Pixels, tuple[float, ...]]:
         volume, zooms = np.asarray(image.get_fdata(dtype=np.float32)), tuple(float(z) for z in image.header.get_zooms()[:3])
     except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise BadFile(f"{path}: not a NIfTI volume that can be read ({error})") from error
+    volume = volume.squeeze(tuple(range(3, volume.ndim))) if volume.shape[3:] == (1,) * (volume.ndim - 3) else volume
     if volume.ndim != 3:
         raise BadFile(f"{path}: {volume.ndim} dimensions, where a head has 3; take one volume out of it")
     return volume, zooms

@@ -1,0 +1,66 @@
+"""What there is to learn from and what stays sealed, as the training room takes it: shared by training, leave-out runs and measurements."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.manifest import Recipe
+from models.training.data import Feed, Samples, strata
+from models.training.loop import Plan
+from scripts.datasets import Examples, bundled_head, healthy_head, join, load
+from scripts.datasets.audit import audited
+from scripts.datasets.examples import Classes
+from scripts.datasets.phantoms import phantoms
+from scripts.model_card import ABSENT, LABELS
+
+NAMES = tuple(label.name for label in LABELS)
+CLEAR = NAMES.index(ABSENT)
+FEED = Feed(Recipe().mean, Recipe().std, Recipe().channels)
+FULL = Plan()
+QUICK = Plan(sizes=(128,), calibration=100, qat_steps=24)  # a minute or two: artifacts that work, not ones to rely on
+Floats = NDArray[np.float32]
+
+
+def read(data: Path, heads: Sequence[Path] = (), *, skip_bad: bool = False, leave_out: bool = False) -> Examples:
+    """Everything, and `heads` (NIfTI, healthy) to learn from; says what it is, and fails where the split leaks. Raises DataError."""
+    found = join([load(data, Recipe(), NAMES, ABSENT, skip_bad=skip_bad), bundled_head(Recipe(), CLEAR), *map(_learnt_head, heads)])
+    examples, page = audited(found, NAMES, strata(samples(found)), leave_out=leave_out)
+    print(page, file=sys.stderr)
+    return join([examples, phantoms(Recipe(), Classes(NAMES, ABSENT))])
+
+
+def _learnt_head(path: Path) -> Examples:
+    """Every fourth slice in three planes. Raises DataError."""
+    head = healthy_head(path, Recipe(), CLEAR, every=4)
+    return replace(head, sealed=np.zeros(len(head), bool))
+
+
+def measured_heads(paths: Sequence[Path], every: int = 5) -> Examples | None:
+    """Healthy heads that nobody learns, `every` so many slices in three planes. Raises DataError."""
+    return join([healthy_head(path, Recipe(), CLEAR, every) for path in paths]) if paths else None
+
+
+def samples(examples: Examples) -> Samples:
+    """What the training room knows of them."""
+    return Samples.of(examples.images, examples.masks, examples.labels, examples.sources, examples.planes, CLEAR)
+
+
+def tensor(images: torch.Tensor) -> Floats:
+    """Grey slices (n, size, size) -> (n, 3, size, size): what serving would feed the network."""
+    return np.ascontiguousarray(FEED(images.float()[:, None]).numpy())
+
+
+def digest(plan: Plan, examples: Examples) -> str:
+    """sha256 over all that training hangs on: the plan, the recipe, and which slices were learnt as what."""
+    slices = sorted(zip(examples.names, examples.labels.tolist(), examples.sources, strict=True))
+    said = {"plan": asdict(plan), "recipe": Recipe().id, "slices": slices}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,181 @@
+"""The three pitfalls of int8, measured: calibration without teaching, biased calibration, answers that hang on the batch.
+
+    python -m scripts.pitfalls --data DIR --work runs/train --out docs/measured
+
+One fp32 network (`--work`/fp32.pt) is made int8 in several ways, and every way is measured in ONNX Runtime on slices that were not learnt.
+It reports and chooses nothing, so by default these are the sealed ones; `--part 3` takes fold 3 instead. The twin that serves is not made
+again: its row is `--work`/artifacts/model_int8.onnx. The other ways see 160 slices of calibration and 1,200 slices to draw them from, and
+teaching by labels takes 60 steps: a short run, so its row says less than the others.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+
+from models import golden
+from models.manifest import Recipe
+from models.runtime import Session
+from models.training.data import Feed, Samples
+from models.training.export import export
+from models.training.loop import Plan
+from models.training.network import Network
+from models.training.qat import Rounding, quantise
+from scripts.datasets import DataError, Examples, bundled_head, healthy_head, join, load
+from scripts.model_card import ABSENT, LABELS
+
+NAMES = tuple(label.name for label in LABELS)
+CLEAR = NAMES.index(ABSENT)
+LEARNT = 1200  # slices that the ways are made from
+PLAN = Plan(calibration=160, qat_steps=60)
+SERVED = "QAT taught by fp32, channels equalised"
+WAYS = {
+    "PTQ, MinMax": Rounding(observer="minmax", taught_by="nobody", rewritten=False),
+    "PTQ, histogram": Rounding(taught_by="nobody", rewritten=False),
+    "PTQ, histogram, obvious cases only": Rounding(calibrated_with="obvious", taught_by="nobody", rewritten=False),
+    "PTQ, histogram, channels equalised": Rounding(taught_by="nobody"),
+    "QAT taught by labels": Rounding(observer="moving", taught_by="labels", rewritten=False),
+}
+Floats = NDArray[np.float32]
+Row = dict[str, Any]
+
+app = typer.Typer(add_completion=False)
+
+
+class Sets(NamedTuple):
+    """What is judged: row i of everything is slice i."""
+
+    tensor: Floats  # (n, 3, 224, 224), as served
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]  # of the set a slice belongs to
+
+
+@app.command()
+def main(
+    data: Annotated[Path, typer.Option(help="folder with slices.csv and volumes.csv")],
+    work: Annotated[Path, typer.Option(help="of the training run: fp32.pt, artifacts/")] = Path("runs/train"),
+    out: Annotated[Path, typer.Option(help="where the two tables go")] = Path("docs/measured"),
+    healthy: Annotated[Path | None, typer.Option(help="a healthy head (NIfTI) that was not learnt")] = None,
+    part: Annotated[str, typer.Option(help="what is judged: sealed, a fold (3) or a patient (btp05)")] = "sealed",
+) -> None:
+    """Make int8 in several ways and write pitfalls.csv and batches.csv."""
+    torch.set_num_threads(2)
+    try:
+        found = examples(data)
+        judged = chosen(found, part)
+        sets = sets_of(found.take(judged), feed(), healthy)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    rows = list(pitfalls(work, some(found.take(~judged & ~found.sealed)), feed(), sets))
+    write(out / "pitfalls.csv", rows)
+    write(out / "batches.csv", list(batches(work, sets)))
+
+
+def examples(data: Path) -> Examples:
+    """What the training run reads. Raises DataError."""
+    return join([load(data, Recipe(), NAMES, ABSENT), bundled_head(Recipe(), CLEAR)])
+
+
+def feed() -> Feed:
+    """The recipe's last step."""
+    return Feed(Recipe().mean, Recipe().std, Recipe().channels)
+
+
+def chosen(found: Examples, part: str) -> NDArray[np.bool_]:
+    """Which rows are judged. Raises DataError where none is."""
+    rows = found.sealed if part == "sealed" else np.array([p == part for p in found.parts]) & ~found.sealed
+    if not rows.any():
+        raise DataError(f"--part {part}: no such slices; name sealed or one of {', '.join(sorted(set(found.parts)))}")
+    return rows
+
+
+def sets_of(judged: Examples, fed: Feed, healthy: Path | None) -> Sets:
+    """The slices to judge, named by where they come from. Raises DataError."""
+    heads = [] if healthy is None else [healthy_head(healthy, Recipe(), CLEAR)]
+    judged = join([judged, *heads])
+    tensor = np.ascontiguousarray(fed(torch.from_numpy(judged.images).float()[:, None]).numpy())
+    kinds = {"volume": "volumes", "healthy": "healthy head"}
+    return Sets(tensor, judged.labels, tuple(kinds.get(source, "fold") for source in judged.sources))
+
+
+def some(learnt: Examples, count: int = LEARNT) -> Samples:
+    """At most `count` of them, evenly spaced."""
+    rows = np.zeros(len(learnt), bool)
+    rows[np.linspace(0, len(learnt) - 1, min(count, len(learnt))).astype(int)] = True
+    return samples(learnt.take(rows))
+
+
+def samples(learnt: Examples) -> Samples:
+    """What the training room knows of them."""
+    return Samples.of(learnt.images, learnt.masks, learnt.labels, learnt.sources, learnt.planes, CLEAR)
+
+
+def pitfalls(work: Path, learnt: Samples, fed: Feed, sets: Sets, plan: Plan = PLAN, ways: Mapping[str, Rounding] = WAYS) -> Iterator[Row]:
+    """Rows of pitfalls.csv: fp32, every way, and the twin that serves."""
+    network, folder = Network(), work / "pitfalls"
+    network.load_state_dict(torch.load(work / "fp32.pt", map_location="cpu", weights_only=True)["network"])
+    fp32 = Session(work / "artifacts" / "model_fp32.onnx").run(sets.tensor).logits
+    yield from scores("fp32", sets, fp32, fp32)
+    for name, rounding in ways.items():
+        path = folder / (name.replace(" ", "_").replace(",", "") + ".onnx")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        twin = quantise(network.eval(), learnt, fed, plan, None, rounding)
+        export(twin, path, labels=NAMES, absent=ABSENT, recipe_id=Recipe().id)
+        yield from scores(name, sets, Session(path).run(sets.tensor).logits, fp32)
+    yield from scores(SERVED, sets, Session(work / "artifacts" / "model_int8.onnx").run(sets.tensor).logits, fp32)
+
+
+def scores(method: str, sets: Sets, logits: Floats, fp32: Floats) -> Iterator[Row]:
+    """One row for each set; nan where a set holds no tumour, or nothing else."""
+    for name in dict.fromkeys(sets.names):
+        rows = np.array([n == name for n in sets.names])
+        truth, said, twin = sets.labels[rows], logits[rows].argmax(1), fp32[rows].argmax(1)
+        tumour = truth != CLEAR
+        yield {
+            "method": method,
+            "set": name,
+            "slices": len(truth),
+            "accuracy": _share(said == truth),
+            "sensitivity": _share(said[tumour] != CLEAR),
+            "specificity": _share(said[~tumour] == CLEAR),
+            "agreement": _share(said == twin),
+        }
+
+
+def _share(right: NDArray[np.bool_]) -> str:
+    return f"{right.mean():.4f}" if len(right) else "nan"
+
+
+def batches(work: Path, sets: Sets) -> Iterator[Row]:
+    """Rows of batches.csv: what a slice's logits owe to the slices beside it. 24 slices, evenly spaced over the sets."""
+    image = sets.tensor[np.linspace(0, len(sets.tensor) - 1, max(golden.SIZES)).astype(int)]
+    for variant in ("fp32", "int8"):
+        session = Session(work / "artifacts" / f"model_{variant}.onnx")
+        for size, batched in golden.batches(session, image).items():
+            yield {"variant": variant, "batch": size, "largest_difference": f"{batched.off:.2e}", "same_argmax": f"{batched.same:g}"}
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Writes `rows` as CSV and prints them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
+    for line in [{key: key for key in widths}, *rows]:
+        print("  ".join(str(line[key]).ljust(width) for key, width in widths.items()).rstrip())
+    print(f"> {path}\n")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,152 @@
+"""The report on heads from elsewhere: parts left out of training in turn, whole studies, the ablation, and where the evidence points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from models.tables import Estimate
+from scripts.report import numbers
+from scripts.report.material import LeftOut, Material, Rows, missing, number, yes
+from scripts.report.words import NONE, ranged, section, share, table
+
+ENOUGH = 20  # slices; a part below it is measured, and not called the worst
+
+
+def sections(material: Material) -> list[str]:
+    """All of them."""
+    return [_parts(material), _studies(material), _ablation(material), _pointing(material)]
+
+
+def parts(left: LeftOut) -> Iterator[tuple[str, LeftOut]]:
+    """(name, slices) of every part, in the order of their names."""
+    for name in sorted(set(left.record.words["part"])):
+        yield (f"fold {name}" if name.isdigit() else name), left.where("part", name)
+
+
+def class_right(left: LeftOut) -> float:
+    """Share of the tumour slices found whose class is right; nan where none was found."""
+    record = left.record
+    said = record.logits["fp32"].argmax(1)
+    found = (record.truth != record.clear) & (said != record.clear)
+    return float((said == record.truth)[found].mean()) if found.any() else float("nan")
+
+
+def worst(left: LeftOut) -> tuple[str, float]:
+    """(part, accuracy) of the part that is read worst."""
+    found = [(numbers.points(part.record)["accuracy"], name) for name, part in parts(left) if len(part.record) >= ENOUGH]
+    found = found or [(numbers.points(part.record)["accuracy"], name) for name, part in parts(left)]
+    accuracy, name = min(found)
+    return name, accuracy
+
+
+def patients(rows: Rows) -> Rows:
+    """Studies that are whole volumes of patients."""
+    return [row for row in rows if row["kind"] == "volume"]
+
+
+def healthy(rows: Rows) -> Rows:
+    """Studies that are healthy heads."""
+    return [row for row in rows if row["kind"] == "healthy"]
+
+
+def called_right(row: Mapping[str, str], absent: str) -> bool:
+    """Whether the study rule says what is true."""
+    return (row["call"], row["label"]) == ("absent" if row["truth"] == absent else "present", row["truth"])
+
+
+def _parts(material: Material) -> str:
+    title, left = "Left out in turn", material.left_out
+    if left is None:
+        return section(title, missing("leave_out.csv"))
+    rows = [[name, str(len(part.record)), *_told(part)] for name, part in parts(left)]
+    name, accuracy = worst(left)
+    said = (
+        "Each part was read by a network (fp32) that never saw it; a slice stands in each part that it was left out with. Class right: of\n"
+        f"the tumour slices found, those with the right tumour. **The worst part is {name}: {accuracy:.3f} of its labels are right.**"
+    )
+    head = ["part", "slices", "accuracy", "sensitivity", "specificity", "class right"]
+    return section(title, said, table(head, rows), _reached(left))
+
+
+def _told(part: LeftOut) -> list[str]:
+    found = numbers.numbers(part.record)
+    return [ranged(found["accuracy"]), ranged(found["sensitivity"]), ranged(found["specificity"]), share(class_right(part))]
+
+
+def _reached(left: LeftOut) -> str:
+    """The same by kind of head: pictures, patients' volumes, healthy heads."""
+    kinds = [(source, left.where("source", source)) for source in sorted(set(left.record.words["source"]))]
+    rows = [[source, str(len(part.record)), *_told(part)] for source, part in kinds]
+    return "By source:\n\n" + table(["source", "slices", "accuracy", "sensitivity", "specificity", "class right"], rows)
+
+
+def _studies(material: Material) -> str:
+    title, rows, absent = "Whole studies left out", material.rows("leave_out_studies.csv"), material.manifest.absent
+    if not rows:
+        return section(title, missing("leave_out_studies.csv"))
+    told = [
+        [row["study"], row["truth"], row["slices"], f"{row['call']} {row['label']}", row["probability"], _inside(row), _dice(row["dice"])]
+        for row in (*patients(rows), *healthy(rows))
+    ]
+    said = "The study rule on every volume of a patient, and on healthy heads in each plane, by a network that never saw them."
+    head = ["study", "truth", "slices", "called", "probability", "key slice inside", "Dice"]
+    return section(title, said, table(head, told), _parts_of_heads(rows, absent))
+
+
+def _inside(row: Mapping[str, str]) -> str:
+    return NONE if not row["key_inside"].strip() else "yes" if yes(row["key_inside"]) else "**no**"
+
+
+def _dice(word: str) -> str:
+    return share(number(word))
+
+
+def _parts_of_heads(rows: Rows, absent: str) -> str:
+    """Runs of neighbouring slices and single slices, counted by what was true."""
+    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        if row["kind"] in ("run", "slice"):
+            groups.setdefault((row["kind"], row["truth"]), []).append(row)
+    told = []
+    for group, here in sorted(groups.items()):
+        right, unsure = sum(called_right(row, absent) for row in here), sum(row["call"] == "unsure" for row in here)
+        told.append([*group, str(len(here)), str(right), str(unsure), str(len(here) - right - unsure)])
+    said = "Runs of neighbouring slices, and single slices, taken as studies:\n\n"
+    return said + table(["", "truth", "studies", "right", "unsure", "wrong"], told) if told else ""
+
+
+def _ablation(material: Material) -> str:
+    title, rows = "What each idea is worth", material.rows("ablation.csv")
+    if not rows:
+        return section(title, missing("ablation.csv"))
+    columns = [c for c in ("accuracy", "sensitivity", "specificity", "class_right", "pointed") if c in rows[0]]
+    told = [[row["configuration"], row["part"], row["slices"], *(share(number(row[c])) for c in columns)] for row in rows]
+    said = "The same training with one thing changed, on slices that each network never saw."
+    return section(title, said, table(["configuration", "part", "slices", *(c.replace("_", " ") for c in columns)], told))
+
+
+def _pointing(material: Material) -> str:
+    title, left = "Where the evidence points", material.left_out
+    if left is None or np.isnan(left.pointed).all():
+        return section(title, missing("leave_out.csv"))
+    rows = [[name, *_hits(part)] for name, part in parts(left) if not np.isnan(part.pointed).all()]
+    said = (
+        "Pointing game on tumour slices left out: does the strongest cell of the true label lie in the mask, widened by 5 mm?\n"
+        "Dice: the region that would be reported against the mask (1 is the same, 0 is apart)."
+    )
+    rows.append(["all", *_hits(left)])
+    return section(title, said, table(["part", "slices", "pointed inside", "Dice, mean", "Dice, median"], rows))
+
+
+def _hits(left: LeftOut) -> list[str]:
+    asked, dice = ~np.isnan(left.pointed), left.dice[~np.isnan(left.dice)]
+    middle = [share(float(dice.mean())), share(float(np.median(dice)))] if dice.size else [NONE, NONE]
+    return [str(int(asked.sum())), ranged(pointed(left)), *middle]
+
+
+def pointed(left: LeftOut) -> Estimate:
+    """Share of the slices asked whose strongest cell lies inside."""
+    asked = ~np.isnan(left.pointed)
+    return numbers.mean(left.record.take(asked), left.pointed[asked])

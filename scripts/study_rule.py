@@ -1,0 +1,214 @@
+"""The study rule on heads that the network never saw: what each candidate calls them, and what the manifest's rule calls every study.
+
+    python -m scripts.study_rule                     docs/measured/leave_out_studies.csv, and how many studies are right
+    python -m scripts.study_rule --try               candidates beside each other: how temperature and thresholds were chosen
+
+Reads the maps that scripts/leave_out.py wrote (`--work`); needs no torch. Studies are whole volumes, healthy heads in each plane, runs of
+neighbouring slices of one tumour (most often one patient in one plane), and single slices.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from models import registry
+from models.manifest import Manifest, Recipe, StudyRule
+from pipeline.aggregate import aggregate
+from pipeline.records import Affine, Finding, Geometry, Prediction, Source
+from scripts.datasets.examples import Examples
+from scripts.model_card import ABSENT, LABELS, NAME, RULE
+
+VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say the truth
+WHOLE = ("volume", "healthy")  # sources that hold whole heads
+LEAST_RUN = 4  # slices of a run that make a study
+TRIED = {"temperature": (0.7, 1.4, 2.0), "strongest": (1, 2, 5), "smallest_head": (0.3, 0.5), "strongest_cells": (3, 12)}
+Floats = NDArray[np.float32]
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One study of one run, as the network of that run saw it."""
+
+    run: str
+    kind: str  # volume, healthy, run, slice
+    part: str
+    name: str
+    truth: str
+    maps: Floats  # (slice, label, row, column)
+    head_area: Floats
+    masks: NDArray[np.bool_]  # (slice, 112, 112)
+    geometry: Geometry
+
+    def predicted(self) -> Prediction:
+        cells = np.sort(self.maps.reshape(*self.maps.shape[:2], -1), axis=2)[..., -6:].mean(2)
+        sources = tuple(Source(self.name, k + 1) for k in range(len(self.maps)))
+        where = Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+        return Prediction(sources, cells, self.maps, self.head_area, where, "fp32", "not compared", geometry=self.geometry)
+
+
+def cases(work: Path) -> Iterator[Case]:
+    """Every study of every run below `work`, and every single slice."""
+    for folder in sorted(path.parent for path in work.glob("*/maps.npz")):
+        with (folder / "rows.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        with np.load(folder / "maps.npz") as stored:
+            arrays = (stored["maps"].astype(np.float32), stored["head_area"].astype(np.float32), stored["masks"])
+        yield from _grouped(rows, arrays)
+
+
+def studies_of(examples: Examples, maps: Floats, run: str) -> Iterator[Case]:
+    """The volumes and healthy heads of `examples`, whose evidence is `maps`, as studies."""
+    columns = zip(examples.sources, examples.parts, examples.blocks, examples.planes, examples.names, examples.labels, strict=True)
+    rows = [
+        {"run": run, "source": source, "part": part, "block": block, "plane": plane, "file": name, "truth": LABELS[label].name}
+        for source, part, block, plane, name, label in columns
+    ]
+    found = _grouped(rows, (maps, head_area(examples), examples.masks[:, ::2, ::2] > 0))
+    yield from (case for case in found if case.kind in WHOLE)
+
+
+def head_area(examples: Examples) -> Floats:
+    """(slice,): share of the square that is head, as `prepare` counts it."""
+    return np.asarray((examples.images > Recipe().foreground).mean((1, 2)), np.float32)
+
+
+def _grouped(rows: Sequence[Mapping[str, str]], arrays: tuple[Floats, Floats, NDArray[np.bool_]]) -> Iterator[Case]:
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for k, row in enumerate(rows):
+        if row["source"] in WHOLE:
+            groups.setdefault((row["source"], row["part"], row["block"]), []).append(k)
+            continue
+        groups.setdefault(("slice", row["part"], row["file"]), []).append(k)
+        if row["source"] == "figshare":
+            groups.setdefault(("run", row["part"], f"{row['block']} {row['plane']} {row['truth']}"), []).append(k)
+    for (kind, part, name), members in groups.items():
+        if kind != "run" or len(members) >= LEAST_RUN:
+            yield _case(kind, part, name, [(k, rows[k]) for k in members], arrays)
+
+
+def _case(
+    kind: str, part: str, name: str, members: list[tuple[int, Mapping[str, str]]], arrays: tuple[Floats, Floats, NDArray[np.bool_]]
+) -> Case:
+    if kind == "run":
+        members = sorted(members, key=lambda member: member[1]["file"])
+    chosen, rows = [k for k, _ in members], [row for _, row in members]
+    truth = next((row["truth"] for row in rows if row["truth"] != ABSENT), ABSENT)
+    title = {"volume": f"{part} {name}", "healthy": name, "run": f"run {name}"}.get(kind, name)
+    maps, area, masks = arrays
+    return Case(rows[0]["run"], kind, part, title, truth, maps[chosen], area[chosen], masks[chosen], _geometry(kind, rows))
+
+
+def _geometry(kind: str, rows: Sequence[Mapping[str, str]]) -> Geometry:
+    """The first number of a head's slices counts slices of a volume, mm of a healthy head."""
+    plane = rows[0]["plane"]
+    if kind not in WHOLE:
+        return Geometry(plane)  # type: ignore[arg-type]
+    numbers = [float(row["file"].rsplit(" ", 1)[1]) for row in rows]
+    step = VOLUME_STEP if kind == "volume" else 1.0
+    positions = tuple(float(n) * step for n in numbers)
+    return Geometry(plane, between=float(np.median(np.diff(positions))) if len(positions) > 1 else None, positions=positions)  # type: ignore[arg-type]
+
+
+def found_in(case: Case, manifest: Manifest) -> Finding:
+    """What the study rule of `manifest` calls it."""
+    return aggregate(case.predicted(), manifest)
+
+
+def right(finding: Finding, case: Case) -> bool:
+    return (finding.label, finding.call) == (case.truth, "absent" if case.truth == ABSENT else "present")
+
+
+@app.command()
+def main(
+    work: Annotated[Path, typer.Option(help="of scripts/leave_out.py")] = Path("runs/leave_out"),
+    out: Annotated[Path, typer.Option(help="folder of the table")] = Path("docs/measured"),
+    tried: Annotated[bool, typer.Option("--try", help="candidates beside each other; writes nothing")] = False,
+) -> None:
+    """Reads every study of every leave-out run by the study rule."""
+    found, manifest = list(cases(work)), registry.read(NAME, registry.ZOO)
+    if tried:
+        for rule in candidates():
+            _say(rule, _scores(found, manifest.model_copy(update={"rule": rule})))
+        return
+    manifest = manifest.model_copy(update={"rule": RULE})
+    rows = [_row(case, found_in(case, manifest)) for case in found if case.kind != "slice"]
+    with (out / "leave_out_studies.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    _say(RULE, _scores(found, manifest))
+
+
+def candidates() -> Iterator[StudyRule]:
+    """What was tried; the first is what serves."""
+    yield RULE
+    for key, values in TRIED.items():
+        yield from (RULE.model_copy(update={key: value}) for value in values)
+
+
+def _scores(found: Sequence[Case], manifest: Manifest) -> dict[str, tuple[int, int, int]]:
+    """kind and truth -> studies, of these right, of these with the right label whatever the call."""
+    scores: dict[str, tuple[int, int, int]] = {}
+    for case in found:
+        finding, key = found_in(case, manifest), f"{case.kind} {case.truth}"
+        studies, hits, labels = scores.get(key, (0, 0, 0))
+        scores[key] = (studies + 1, hits + right(finding, case), labels + (finding.label == case.truth))
+    return scores
+
+
+def _say(rule: StudyRule, scores: Mapping[str, tuple[int, int, int]]) -> None:
+    changed = {key: value for key, value in rule.model_dump().items() if value != getattr(RULE, key)}
+    print(changed or "as it serves")
+    for key, (studies, hits, labels) in sorted(scores.items()):
+        print(f"  {key:24} {studies:5} studies, {hits / studies:.3f} called right, {labels / studies:.3f} with the right label")
+
+
+def _row(case: Case, finding: Finding) -> dict[str, object]:
+    inside, dice = key_inside(finding, case), region_dice(finding, case)
+    return {
+        "run": case.run,
+        "study": case.name,
+        "truth": case.truth,
+        "slices": len(case.maps),
+        "call": finding.call,
+        "label": finding.label,
+        "probability": f"{finding.probability:.3f}",
+        "key_inside": "" if inside is None else int(inside),
+        "dice": "" if dice is None else f"{dice:.3f}",
+    }
+
+
+def key_inside(finding: Finding, case: Case) -> bool | None:
+    """Whether the best key slice shows the tumour; None where there is nothing to find, or no key slice."""
+    row = _key(finding)
+    return None if row is None or not case.masks.any() else bool(case.masks[row].any())
+
+
+def region_dice(finding: Finding, case: Case) -> float | None:
+    """Of the region on the best key slice against the mask there; None where one of them is empty."""
+    row = _key(finding)
+    if row is None or not finding.region or not case.masks[row].any():
+        return None
+    drawn = Image.new("1", case.masks.shape[:0:-1])
+    ImageDraw.Draw(drawn).polygon([(x / 2, y / 2) for x, y in finding.region], fill=1)
+    region = np.asarray(drawn)
+    return 2 * float((region & case.masks[row]).sum()) / float(region.sum() + case.masks[row].sum())
+
+
+def _key(finding: Finding) -> int | None:
+    return int(finding.key_sources[0].frame or 1) - 1 if finding.key_sources else None
+
+
+if __name__ == "__main__":
+    app()
