@@ -5,8 +5,8 @@
     python -m scripts.phantom_scores --csv docs/measured/phantoms.csv             # also one line for each answer
 
 Right is: the painted tumour present, or a healthy head without one. Each variant answers as it does in service, so where int8 answers,
-fp32 reads the slices that decide too. All heads are one anatomy: the table tells whether a change broke something, not how good the
-network is on people.
+fp32 reads the slices that decide too. All heads are one anatomy, of which the network has learnt others (seeds from 5000 on): the
+table tells whether a change broke something, not how good the network is on people.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +23,7 @@ import typer
 from torch import nn
 
 from models import gate, golden, record
-from models.manifest import Artifact, GateVerdict, Manifest, Recipe, sha256, write
+from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Recipe, sha256, write
 from models.runtime import Session
 from models.training.export import check_answers, check_integers, export
 from models.training.loop import Plan, train_fp32
@@ -52,6 +53,10 @@ def main(
     docs: Annotated[Path, typer.Option(help="folder of the report: model-report.md, model-card.md, measured/")] = Path("docs"),
     device: Annotated[str, typer.Option(help="where fp32 learns: cpu, cuda, cuda:1 ...")] = "cpu",
     seven_bits: Annotated[bool, typer.Option("--seven-bits", help="weights of 7 bits, for x86 without VNNI")] = False,
+    learned_from: Annotated[
+        list[str],
+        typer.Option(metavar="NAME|LICENCE|CITATION", help="what DATA is; unsaid, the card names the bundled network's sources"),
+    ] = [],  # noqa: B006
     quick: Annotated[bool, typer.Option("--quick", help="a run of minutes: its artifacts work, and are not to be relied on")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
     leave_out: Annotated[bool, typer.Option("--leave-out-leaks", help="leave out of training what a sealed slice shows too")] = False,
@@ -64,10 +69,19 @@ def main(
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    manifest = run(examples, measured, out, work, docs, plan, version, device=device, rounding=Rounding(reduce_range=seven_bits))
+    sources = [_source(text) for text in learned_from] or list(LEARNED_FROM)
+    rounding = Rounding(reduce_range=seven_bits)
+    manifest = run(examples, measured, out, work, docs, plan, version, device=device, rounding=rounding, sources=sources)
     said = manifest.gate
     if said is not None:
         print(f"{manifest.name} {manifest.version}: {said.verdict}", *said.reasons, *said.remarks, sep="\n  ")
+
+
+def _source(text: str) -> DataSource:
+    parts = [part.strip() for part in text.split("|")]
+    if len(parts) != 3 or not all(parts):
+        raise typer.BadParameter(f"{text!r}: written as 'NAME|LICENCE|CITATION'", param_hint="--learned-from")
+    return DataSource(name=parts[0], licence=parts[1], citation=parts[2])
 
 
 def run(
@@ -81,16 +95,17 @@ def run(
     *,
     device: str = "cpu",
     rounding: Rounding = Rounding(),  # noqa: B008 - frozen
+    sources: Sequence[DataSource] = LEARNED_FROM,
 ) -> Manifest:
     """The whole run; returns the manifest that it wrote. Raises ExportError."""
     learnt, sealed = examples.take(~examples.sealed), examples.take(examples.sealed)
     network = train_fp32(samples(learnt), FEED, plan, work, device)
     twin = quantise(network, samples(learnt), FEED, plan, work, rounding)
     new = work / "artifacts"
-    sessions = _export(new, network, twin, {"training": digest(plan, learnt), "data": "; ".join(s.citation for s in LEARNED_FROM)})
+    sessions = _export(new, network, twin, {"training": digest(plan, learnt), "data": "; ".join(source.citation for source in sources)})
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")
-    manifest = _described(new, version, sessions)
+    manifest = _described(new, version, sessions, sources)
     found = judged(sealed, measured, sessions, manifest)
     record.write(new, found)
     manifest = manifest.model_copy(update={"gate": _verdict(found, manifest, sessions)})
@@ -111,7 +126,7 @@ def _export(folder: Path, network: Network, twin: nn.Module, said: dict[str, str
     return {variant: Session(folder / f"model_{variant}.onnx") for variant in nets}
 
 
-def _described(folder: Path, version: str, sessions: Sessions) -> Manifest:
+def _described(folder: Path, version: str, sessions: Sessions, sources: Sequence[DataSource]) -> Manifest:
     """The manifest, not judged yet, and golden.npz beside it."""
     recipe, files = Recipe(), {v: folder / f"model_{v}.onnx" for v in sessions}
     return Manifest(
@@ -124,7 +139,7 @@ def _described(folder: Path, version: str, sessions: Sessions) -> Manifest:
         rule=RULE,
         artifacts={v: Artifact(file=path.name, sha256=sha256(path), bytes=path.stat().st_size) for v, path in files.items()},
         golden=golden.write(folder, recipe, {str(v): session for v, session in sessions.items()}, GOLDEN_TOLERANCE),
-        learned_from=list(LEARNED_FROM),
+        learned_from=list(sources),
         limits=list(LIMITS),
     )
 
