@@ -27,6 +27,7 @@ from models.training.export import write as write_onnx
 from models.training.network import Network
 from models.training.resnet import ResNet18, answers, train_resnet
 from scripts import pitfalls
+from scripts.learnt import FEED, read, samples
 
 ZOO = Path("models/zoo/brain_tumor_4class")
 ROUNDS = 9  # after one to warm up
@@ -162,11 +163,11 @@ def _ratio(int8: pitfalls.Row, row: pitfalls.Row) -> str:
 
 def resnet(data: Path, work: Path) -> Iterator[pitfalls.Row]:
     """Trains ResNet18, keeps it in `work`, and yields its rows of resnet.csv, on the sealed slices. Raises DataError."""
-    found, fed = pitfalls.examples(data), pitfalls.feed()
-    network = train_resnet(pitfalls.samples(found.take(~found.sealed)), fed, SIZES, STEPS)
+    found = read(data, leave_out=True)
+    network = train_resnet(samples(found.take(~found.sealed)), FEED, SIZES, STEPS)
     work.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), work / "resnet18.pt")
-    sets = pitfalls.sets_of(found.take(found.sealed), fed, None)
+    sets = pitfalls.sets_of(found.take(found.sealed))
     logits = answers(network, torch.from_numpy(sets.tensor)).numpy()
     columns = ("set", "slices", "accuracy", "sensitivity", "specificity")
     for row in pitfalls.scores("ResNet18", sets, logits, logits):

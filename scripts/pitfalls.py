@@ -24,16 +24,15 @@ from numpy.typing import NDArray
 from models import golden
 from models.manifest import Recipe
 from models.runtime import Session
-from models.training.data import Feed, Samples
+from models.training.data import Samples
 from models.training.export import export
 from models.training.loop import Plan
 from models.training.network import Network
 from models.training.qat import Rounding, quantise
-from scripts.datasets import DataError, Examples, bundled_head, healthy_head, join, load
-from scripts.model_card import ABSENT, LABELS
+from scripts.datasets import DataError, Examples, join
+from scripts.learnt import CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
+from scripts.model_card import ABSENT
 
-NAMES = tuple(label.name for label in LABELS)
-CLEAR = NAMES.index(ABSENT)
 LEARNT = 1200  # slices that the ways are made from
 PLAN = Plan(calibration=160, qat_steps=60)
 SERVED = "QAT taught by fp32, channels equalised"
@@ -63,31 +62,21 @@ def main(
     data: Annotated[Path, typer.Option(help="folder with slices.csv and volumes.csv")],
     work: Annotated[Path, typer.Option(help="of the training run: fp32.pt, artifacts/")] = Path("runs/train"),
     out: Annotated[Path, typer.Option(help="where the two tables go")] = Path("docs/measured"),
-    healthy: Annotated[Path | None, typer.Option(help="a healthy head (NIfTI) that was not learnt")] = None,
+    healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that was not learnt; may be given several times")] = [],  # noqa: B006
     part: Annotated[str, typer.Option(help="what is judged: sealed, a fold (3) or a patient (btp05)")] = "sealed",
 ) -> None:
     """Make int8 in several ways and write pitfalls.csv and batches.csv."""
     torch.set_num_threads(2)
     try:
-        found = examples(data)
+        found = read(data, leave_out=True)
         judged = chosen(found, part)
-        sets = sets_of(found.take(judged), feed(), healthy)
+        sets = sets_of(found.take(judged), healthy)
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    rows = list(pitfalls(work, some(found.take(~judged & ~found.sealed)), feed(), sets))
+    rows = list(pitfalls(work, some(found.take(~judged & ~found.sealed)), sets))
     write(out / "pitfalls.csv", rows)
     write(out / "batches.csv", list(batches(work, sets)))
-
-
-def examples(data: Path) -> Examples:
-    """What the training run reads. Raises DataError."""
-    return join([load(data, Recipe(), NAMES, ABSENT), bundled_head(Recipe(), CLEAR)])
-
-
-def feed() -> Feed:
-    """The recipe's last step."""
-    return Feed(Recipe().mean, Recipe().std, Recipe().channels)
 
 
 def chosen(found: Examples, part: str) -> NDArray[np.bool_]:
@@ -98,13 +87,12 @@ def chosen(found: Examples, part: str) -> NDArray[np.bool_]:
     return rows
 
 
-def sets_of(judged: Examples, fed: Feed, healthy: Path | None) -> Sets:
+def sets_of(judged: Examples, healthy: Sequence[Path] = ()) -> Sets:
     """The slices to judge, named by where they come from. Raises DataError."""
-    heads = [] if healthy is None else [healthy_head(healthy, Recipe(), CLEAR)]
-    judged = join([judged, *heads])
-    tensor = np.ascontiguousarray(fed(torch.from_numpy(judged.images).float()[:, None]).numpy())
-    kinds = {"volume": "volumes", "healthy": "healthy head"}
-    return Sets(tensor, judged.labels, tuple(kinds.get(source, "fold") for source in judged.sources))
+    heads = measured_heads(healthy)
+    judged = judged if heads is None else join([judged, heads])
+    kinds = {"volume": "volumes", "healthy": "healthy heads"}
+    return Sets(tensor(torch.from_numpy(judged.images)), judged.labels, tuple(kinds.get(source, "fold") for source in judged.sources))
 
 
 def some(learnt: Examples, count: int = LEARNT) -> Samples:
@@ -114,12 +102,7 @@ def some(learnt: Examples, count: int = LEARNT) -> Samples:
     return samples(learnt.take(rows))
 
 
-def samples(learnt: Examples) -> Samples:
-    """What the training room knows of them."""
-    return Samples.of(learnt.images, learnt.masks, learnt.labels, learnt.sources, learnt.planes, CLEAR)
-
-
-def pitfalls(work: Path, learnt: Samples, fed: Feed, sets: Sets, plan: Plan = PLAN, ways: Mapping[str, Rounding] = WAYS) -> Iterator[Row]:
+def pitfalls(work: Path, learnt: Samples, sets: Sets, plan: Plan = PLAN, ways: Mapping[str, Rounding] = WAYS) -> Iterator[Row]:
     """Rows of pitfalls.csv: fp32, every way, and the twin that serves."""
     network, folder = Network(), work / "pitfalls"
     network.load_state_dict(torch.load(work / "fp32.pt", map_location="cpu", weights_only=True)["network"])
@@ -128,7 +111,7 @@ def pitfalls(work: Path, learnt: Samples, fed: Feed, sets: Sets, plan: Plan = PL
     for name, rounding in ways.items():
         path = folder / (name.replace(" ", "_").replace(",", "") + ".onnx")
         path.parent.mkdir(parents=True, exist_ok=True)
-        twin = quantise(network.eval(), learnt, fed, plan, None, rounding)
+        twin = quantise(network.eval(), learnt, FEED, plan, None, rounding)
         export(twin, path, labels=NAMES, absent=ABSENT, recipe_id=Recipe().id)
         yield from scores(name, sets, Session(path).run(sets.tensor).logits, fp32)
     yield from scores(SERVED, sets, Session(work / "artifacts" / "model_int8.onnx").run(sets.tensor).logits, fp32)
