@@ -71,7 +71,8 @@ LIMITS = (  # the Summary says of every model that it is no medical device and w
     "On gliomas of hospitals that it did not learn from it names the wrong tumour often, "
     "and low-grade gliomas that do not enhance it often misses.",
     "Slices at the vertex, the normal sella after contrast and the neck below the skull base are where it sees tumours that are not there.",
-    "Its probabilities and the thresholds that make one finding of many slices are not calibrated on whole studies.",
+    "What makes one finding of many slices was set on volumes of five glioma patients, runs of neighbouring slices and healthy heads without "
+    "contrast agent: no whole study of a meningioma or a pituitary tumour was there to calibrate it on.",
     "The slices it was judged on are from the same sources as those it learnt from; patients are nearly, not perfectly, separated.",
 )
 

@@ -14,13 +14,10 @@ import pytest
 
 from models.manifest import read
 from models.record import read as read_record
-from scripts.model_card import LEARNED_FROM, LIMITS, UNKNOWN, card
-from scripts.model_report import FOOTNOTE, headlines, render, text
+from scripts.model_card import DOCS, LEARNED_FROM, LIMITS, ROOT, UNKNOWN, card
+from scripts.model_report import FOLDER, FOOTNOTE, headlines, render, text
 from scripts.report import goals, left_out, numbers, twin
 from scripts.report.material import COLUMNS, MADE_BY, MaterialError, gather
-
-ROOT = Path(__file__).parent.parent
-DOCS, ZOO = ROOT / "docs", ROOT / "models" / "zoo" / "brain_tumor_4class"
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +58,8 @@ def measured_goals(docs: Path, folder: Path) -> dict[str, goals.Goal]:
 
 def test_the_committed_report_is_what_the_committed_files_make() -> None:
     """docs/model-report.md, the card and its copy are never stale: `make model-report` writes them again."""
-    assert (DOCS / "model-report.md").read_text() == text(DOCS, ZOO)
-    assert (DOCS / "model-card.md").read_text() == (ZOO / "CARD.md").read_text() == card(read(ZOO / "manifest.toml"), DOCS)
+    assert (DOCS / "model-report.md").read_text() == text(DOCS, FOLDER)
+    assert (DOCS / "model-card.md").read_text() == (FOLDER / "CARD.md").read_text() == card(read(FOLDER / "manifest.toml"), DOCS)
 
 
 def test_every_picture_that_the_report_shows_is_committed_and_small() -> None:
@@ -149,16 +146,24 @@ def test_ratios_are_those_of_the_table(docs: Path, folder: Path) -> None:
     material = gather(docs, folder)
     assert twin.faster(material, twin.TWIN, 1) == pytest.approx(204 / 92)
     assert twin.faster(material, twin.EAGER, 1) == pytest.approx(980 / 92)
-    assert twin.smaller(material, twin.RESNET) == pytest.approx(44_700_000 / 3_363_395)
+    assert twin.smaller(material, twin.RESNET) == pytest.approx(44_700_000 / material.manifest.artifacts["int8"].bytes)
     assert twin.faster(material, twin.RESNET, 3) is None
 
 
 def test_headlines_say_what_was_measured(tmp_path: Path, docs: Path, folder: Path) -> None:
     """Slices, size and speed; no sentence about speed where nothing was timed."""
-    slices, size, speed = headlines(docs, folder)
+    slices, elsewhere, size, speed = headlines(docs, folder)
+    assert "slices of healthy heads: specificity " in elsewhere and "The worst part is " in elsewhere
     assert slices.startswith("Of 140 sealed slices int8 names ") and "3.55 times smaller than fp32" in size
     assert "2.2 times as fast as its fp32 twin" in speed and "10.7 times as fast as ResNet18 in eager PyTorch" in speed
     assert len(headlines(tmp_path, folder)) == 2
+
+
+def test_readme_says_the_headlines() -> None:
+    """Every number of README's section on the model is one that the report's files give."""
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for sentence in headlines(DOCS, FOLDER):
+        assert " ".join(sentence.split()) in readme
 
 
 def test_a_file_without_a_column_is_named(tmp_path: Path, folder: Path) -> None:
@@ -210,7 +215,7 @@ def test_areas_of_the_roc_plot() -> None:
 
 def test_card_names_every_source_with_licence_and_citation() -> None:
     """Whoever uses the weights can cite what they were learnt from."""
-    page = card(read(ZOO / "manifest.toml"), DOCS)
+    page = card(read(FOLDER / "manifest.toml"), DOCS)
     assert {source.name for source in LEARNED_FROM} >= {"BRISC 2025", "Brain tumor dataset (Cheng)", "Brain-Tumor-Progression"}
     for source in LEARNED_FROM:
         assert f"- {source.name}, {source.licence}: {source.citation}" in page
@@ -218,7 +223,7 @@ def test_card_names_every_source_with_licence_and_citation() -> None:
 
 def test_card_names_every_limit() -> None:
     """What it does not know stands there, each with what happens."""
-    page = card(read(ZOO / "manifest.toml"), DOCS)
+    page = card(read(FOLDER / "manifest.toml"), DOCS)
     assert "**Research use, not a medical device.**" in page and "**Out of scope**: diagnosis" in page
     for what, happens in UNKNOWN:
         assert f"- **{what}**: {happens}." in page
@@ -230,7 +235,7 @@ def test_card_names_every_limit() -> None:
 
 def test_card_says_how_to_train_it_again_and_names_no_path_of_a_machine() -> None:
     """Commands, version and digests; no folder of whoever trained it."""
-    manifest = read(ZOO / "manifest.toml")
+    manifest = read(FOLDER / "manifest.toml")
     page = card(manifest, DOCS)
     assert "make train DATA=" in page and manifest.version in page and manifest.recipe_id in page
     assert all(f"`{artifact.sha256}`" in page for artifact in manifest.artifacts.values())
@@ -239,7 +244,7 @@ def test_card_says_how_to_train_it_again_and_names_no_path_of_a_machine() -> Non
 
 def test_card_shows_intervals_and_heads_left_out(docs: Path) -> None:
     """Intervals of the gate, where the manifest has them, and what other networks of the kind reached elsewhere."""
-    manifest = read(ZOO / "manifest.toml")
+    manifest = read(FOLDER / "manifest.toml")
     assert manifest.gate is not None
     ends = {
         "fp32_accuracy": 0.95,
