@@ -13,7 +13,7 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test test-train serve train bench bench-pipeline model-report bench-model pitfalls leave-out study-rule phantoms lint clean debian constraints
+.PHONY: help demo test test-train serve train bench bench-pipeline model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
@@ -38,7 +38,7 @@ vitalcheck.toml:
 
 train: .venv/.train  ## train, quantise, gate and export the network: make train DATA=/path/to/brain_mri
 	@test -d "$(DATA)" || { echo "train: no folder $(DATA); name the data set: make train DATA=/path/to/brain_mri" >&2; exit 2; }
-	$(BIN)/python -m scripts.train_image_model --data $(DATA) $(OPTIONS)
+	$(BIN)/python -m scripts.train_image_model --data "$(DATA)" $(OPTIONS)
 
 bench: .venv/.base  ## int8 against fp32 on this CPU, and the pipeline stage by stage
 	@$(BIN)/python -m scripts.benchmark
@@ -54,11 +54,15 @@ bench-model: .venv/.bench  ## size and speed of the network against ResNet18, ea
 
 pitfalls: .venv/.train  ## ways to make int8, and what the batch changes, measured: make pitfalls DATA=/path/to/brain_mri (docs/measured)
 	@test -d "$(DATA)" || { echo "pitfalls: no folder $(DATA); name the data set: make pitfalls DATA=/path/to/brain_mri" >&2; exit 2; }
-	$(BIN)/python -m scripts.pitfalls --data $(DATA) $(OPTIONS)
+	$(BIN)/python -m scripts.pitfalls --data "$(DATA)" $(OPTIONS)
 
 leave-out: .venv/.train  ## train without each part in turn and read it: make leave-out DATA=/path/to/brain_mri (docs/measured; hours)
 	@test -d "$(DATA)" || { echo "leave-out: no folder $(DATA); name the data set: make leave-out DATA=/path/to/brain_mri" >&2; exit 2; }
-	$(BIN)/python -m scripts.leave_out --data $(DATA) $(OPTIONS)
+	$(BIN)/python -m scripts.leave_out --data "$(DATA)" $(OPTIONS)
+
+ablation: .venv/.train  ## what each ingredient of the training is worth: make ablation DATA=/path/to/brain_mri (docs/measured; half an hour)
+	@test -d "$(DATA)" || { echo "ablation: no folder $(DATA); name the data set: make ablation DATA=/path/to/brain_mri" >&2; exit 2; }
+	$(BIN)/python -m scripts.ablation --data "$(DATA)" $(OPTIONS)
 
 study-rule: .venv/.train  ## what the study rule calls every study of the leave-out runs (docs/measured)
 	$(BIN)/python -m scripts.study_rule $(OPTIONS)

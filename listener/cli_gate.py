@@ -47,9 +47,10 @@ def gate(
 
     manifest, folder = registry.read(name, registry.ZOO), registry.folder(name, registry.ZOO)
     found = _recorded(manifest, folder)
-    fp32, int8 = (manifests.sha256(folder / manifest.artifacts[variant].file) for variant in ("fp32", "int8"))
+    fp32, int8 = _digests(manifest, folder)
     batches, temperature, today = _batches(manifest, folder), manifest.rule.temperature, datetime.now(UTC).date()
-    verdict = rule.judge(found, digests=(fp32, int8), on=today, batches=batches, temperature=temperature)
+    near = manifest.golden.tolerance if manifest.golden else rule.BATCH_TOLERANCE
+    verdict = rule.judge(found, digests=(fp32, int8), on=today, batches=batches, temperature=temperature, tolerance=near)
     say = _say_json if as_json else _say
     say(rule.tables(found, temperature), rule.studies(found), batches, verdict)
     if write:
@@ -69,6 +70,17 @@ def _recorded(manifest: Manifest, folder: Path) -> Record:
         return record.read(folder, manifest.label_names, manifest.absent)
     except record.RecordError as error:
         raise NoRecord(str(error)) from error
+
+
+def _digests(manifest: Manifest, folder: Path) -> tuple[str, str]:
+    """sha256 of fp32 and int8. Raises NoRecord where gate.csv is about other files."""
+    from models import manifest as manifests
+
+    fp32, int8 = (manifests.sha256(folder / manifest.artifacts[variant].file) for variant in ("fp32", "int8"))
+    recorded = (manifest.gate.fp32_sha256, manifest.gate.int8_sha256) if manifest.gate else ("", "")
+    if all(recorded) and recorded != (fp32, int8):
+        raise NoRecord(f"{folder / 'gate.csv'}: holds the answers of other files than {folder} has now; import or train again")
+    return fp32, int8
 
 
 def _batches(manifest: Manifest, folder: Path) -> Batches:

@@ -11,6 +11,7 @@ there, for on some CPUs it would take bfloat16 unasked. Weights do not change ti
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +28,7 @@ from models.training.export import write as write_onnx
 from models.training.network import Network
 from models.training.resnet import ResNet18, answers, train_resnet
 from scripts import pitfalls
+from scripts.datasets import DataError
 from scripts.learnt import FEED, read, samples
 
 ZOO = Path("models/zoo/brain_tumor_4class")
@@ -79,7 +81,11 @@ def main(
         if data is None:
             raise typer.BadParameter("--train-resnet learns from --data DIR; name the folder")
         torch.set_num_threads(2)
-        pitfalls.write(out / "resnet.csv", list(resnet(data, work)))
+        try:
+            pitfalls.write(out / "resnet.csv", list(resnet(data, work)))
+        except DataError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(2) from error
         return
     work.mkdir(parents=True, exist_ok=True)
     rows = [row for threads in (1, 2) for batch in (1, 24) for row in speeds(runners(folder, work, threads, batch), threads, batch, rounds)]

@@ -106,8 +106,10 @@ def _may_write(source: Path, out: Path, replace_old: bool) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not replace_old:
             raise DataError(f"{out}: not empty; give another OUT, or --replace")
-        if not (out / TABLE).is_file():
-            raise DataError(f"{out}: not empty, and no {TABLE} in it, so this command did not make it; give another OUT")
+        if {path.name for path in out.iterdir()} != {TABLE, "slices", "masks"}:
+            raise DataError(
+                f"{out}: not empty, and holds other things than {TABLE}, slices and masks, so this command did not make it alone; give another OUT"
+            )
 
 
 def _printed(found: Sequence[Picture]) -> tuple[list[Picture], Floats, list[BadFile]]:
@@ -160,7 +162,7 @@ def sifted(found: Sequence[Picture], prints: Floats) -> Curated:
 
 
 def _one_of_each(found: Sequence[Picture], cluster: Sequence[int], copies: Sequence[Pair]) -> tuple[list[int], list[str]]:
-    """Rows that are kept - of copies one with a mask and a patient, if there is one - and what was found."""
+    """Rows that are kept - of copies one with a mask or a patient, if there is one - and what was found."""
     members: dict[int, list[int]] = {}
     for row, first in enumerate(cluster):
         members.setdefault(first, []).append(row)

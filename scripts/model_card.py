@@ -71,8 +71,8 @@ LIMITS = (  # the Summary says of every model that it is no medical device and w
     "On gliomas of hospitals that it did not learn from it names the wrong tumour often, "
     "and low-grade gliomas that do not enhance it often misses.",
     "Slices at the vertex, the normal sella after contrast and the neck below the skull base are where it sees tumours that are not there.",
-    "What makes one finding of many slices was set on volumes of five glioma patients, runs of neighbouring slices and healthy heads without "
-    "contrast agent: no whole study of a meningioma or a pituitary tumour was there to calibrate it on.",
+    "What makes one finding of many slices was set on volumes of five glioma patients, runs of neighbouring slices and healthy heads "
+    "without contrast agent: no whole study of a meningioma or a pituitary tumour was there to calibrate it on.",
     "The slices it was judged on are from the same sources as those it learnt from; patients are nearly, not perfectly, separated.",
 )
 
@@ -206,7 +206,8 @@ def _elsewhere(manifest: Manifest, docs: Path) -> str:
         rows.append([source, str(len(part.record)), *cells, share(left_out.class_right(part))])
     name, accuracy = left_out.worst(left)
     said = (
-        "fp32, by networks trained in the same way that never saw the fold, the patient, the collection or the head (95 % intervals).\n"
+        "fp32, by networks trained in the same way for fewer epochs, that never saw the fold, the patient, the collection or the head\n"
+        "(95 % intervals).\n"
         f"The worst of all parts is {name}: {accuracy:.3f} of its labels are right."
     )
     head = ["source", "slices", "accuracy", "sensitivity", "specificity", "class right, of tumours found"]

@@ -3,7 +3,7 @@
     python -m scripts.pitfalls --data DIR --work runs/train --out docs/measured
 
 One fp32 network (`--work`/fp32.pt) is made int8 in several ways, and every way is measured in ONNX Runtime on slices that were not learnt.
-It reports and chooses nothing, so by default these are the sealed ones; `--part 3` takes fold 3 instead. The twin that serves is not made
+It reports and chooses nothing, so these are the sealed ones. The twin that serves is not made
 again: its row is `--work`/artifacts/model_int8.onnx. The other ways see 160 slices of calibration and 1,200 slices to draw them from, and
 teaching by labels takes 60 steps: a short run, so its row says less than the others.
 """
@@ -63,28 +63,21 @@ def main(
     work: Annotated[Path, typer.Option(help="of the training run: fp32.pt, artifacts/")] = Path("runs/train"),
     out: Annotated[Path, typer.Option(help="where the two tables go")] = Path("docs/measured"),
     healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that was not learnt; may be given several times")] = [],  # noqa: B006
-    part: Annotated[str, typer.Option(help="what is judged: sealed, a fold (3) or a patient (btp05)")] = "sealed",
 ) -> None:
     """Make int8 in several ways and write pitfalls.csv and batches.csv."""
     torch.set_num_threads(2)
+    wanted = (work / "fp32.pt", *(work / "artifacts" / f"model_{variant}.onnx" for variant in ("fp32", "int8")))
+    if missing := [path for path in wanted if not path.exists()]:
+        raise typer.BadParameter(f"{missing[0]}: not there; make train DATA=... makes it", param_hint="--work")
     try:
         found = read(data, leave_out=True)
-        judged = chosen(found, part)
-        sets = sets_of(found.take(judged), healthy)
+        sets = sets_of(found.take(found.sealed), healthy)
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    rows = list(pitfalls(work, some(found.take(~judged & ~found.sealed)), sets))
+    rows = list(pitfalls(work, some(found.take(~found.sealed)), sets))
     write(out / "pitfalls.csv", rows)
     write(out / "batches.csv", list(batches(work, sets)))
-
-
-def chosen(found: Examples, part: str) -> NDArray[np.bool_]:
-    """Which rows are judged. Raises DataError where none is."""
-    rows = found.sealed if part == "sealed" else np.array([p == part for p in found.parts]) & ~found.sealed
-    if not rows.any():
-        raise DataError(f"--part {part}: no such slices; name sealed or one of {', '.join(sorted(set(found.parts)))}")
-    return rows
 
 
 def sets_of(judged: Examples, healthy: Sequence[Path] = ()) -> Sets:

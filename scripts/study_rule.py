@@ -137,6 +137,8 @@ def main(
 ) -> None:
     """Reads every study of every leave-out run by the study rule."""
     found, manifest = list(cases(work)), registry.read(NAME, registry.ZOO)
+    if not found:
+        raise typer.BadParameter(f"{work}: holds no leave-out run; make leave-out DATA=... makes them", param_hint="--work")
     if tried:
         for rule in candidates():
             _say(rule, _scores(found, manifest.model_copy(update={"rule": rule})))
@@ -178,6 +180,7 @@ def _row(case: Case, finding: Finding) -> dict[str, object]:
     inside, dice = key_inside(finding, case), region_dice(finding, case)
     return {
         "run": case.run,
+        "kind": case.kind,
         "study": case.name,
         "truth": case.truth,
         "slices": len(case.maps),

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,7 @@ from scripts import model_report
 from scripts.datasets import DataError, Examples
 from scripts.judged import judged
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, QUICK, digest, measured_heads, read, samples, tensor
+from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, LABELS, LEARNED_FROM, LIMITS, NAME, RULE
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
@@ -113,8 +115,16 @@ def run(
     _publish(new, out)
     (docs / "measured").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(work / "curve.csv", docs / "measured" / "curve.csv")
+    write_rows(docs / "measured" / "learnt.csv", list(counted(examples)))
     model_report.render(docs, out)
     return manifest
+
+
+def counted(examples: Examples) -> Iterator[dict[str, object]]:
+    """How many slices of each source and part were learnt, and how many were sealed."""
+    rows = Counter(zip(examples.sources, examples.parts, examples.sealed.tolist(), strict=True))
+    for source, part in sorted({(source, part) for source, part, _ in rows}):
+        yield {"source": source, "part": part, "learnt": rows[source, part, False], "sealed": rows[source, part, True]}
 
 
 def _export(folder: Path, network: Network, twin: nn.Module, said: dict[str, str]) -> Sessions:

@@ -90,6 +90,7 @@ def _runs() -> dict[str, tuple[str, list[Sequence[object]]]]:
     ]
     return {
         "curve.csv": ("epoch,size,loss,seconds", curve),
+        "learnt.csv": ("source,part,learnt,sealed", [("figshare", "0", 120, 0), ("figshare", "4", 0, 120), ("volume", "btp06", 0, 20)]),
         "ablation.csv": ("configuration,part,slices,accuracy,sensitivity,specificity,class_right", ablation),
         "phantoms.csv": ("tumour,plane,seed,variant,call,label,probability,right", phantoms),
     }

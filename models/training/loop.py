@@ -6,6 +6,7 @@ A run that was cut off goes on after its last whole epoch; the same seeds give t
 from __future__ import annotations
 
 import csv
+import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,10 @@ SOURCE_WEIGHTS = {
 TUMOUR_CELLS = 4.0  # weight of a cell with tumour against one without: there are about thirty times fewer
 
 
+class OtherRun(Exception):
+    """A folder holds a run of another plan or of other slices; the message says which folder."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How long and how hard, and how much is made up. The defaults take about 12 idle minutes on two cores for fp32 and six for QAT."""
@@ -46,9 +51,11 @@ class Plan:
 
 def train_fp32(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str = "cpu") -> Network:
     """The trained network, in eval mode, on the CPU. Writes `work`/fp32.pt after every epoch and goes on from it; the curve is
-    `work`/curve.csv. The network lives on `device`; slices are made up and augmented on the CPU.
+    `work`/curve.csv. The network lives on `device`; slices are made up and augmented on the CPU. Raises OtherRun.
     """
     work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    of = fingerprint(samples, plan)
     network = Network().to(memory_format=torch.channels_last)
     load_imagenet(network)
     network.to(device)
@@ -57,12 +64,12 @@ def train_fp32(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str
     steps = plan.steps or max(1, len(samples) // plan.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=steps * len(plan.sizes), pct_start=0.15)
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
-    for epoch in range(_resume(work / "fp32.pt", parts), len(plan.sizes)):
+    for epoch in range(_resume(work, parts, of), len(plan.sizes)):
         torch.manual_seed(plan.seed + epoch)
         started, size = time.monotonic(), plan.sizes[epoch]
         with fast_depthwise(network):
             loss = _epoch(parts, lesions, feed, size, steps, plan, f"fp32 {epoch + 1}/{len(plan.sizes)}, {size} px")
-        _save(work / "fp32.pt", parts, epoch + 1)
+        _save(work / "fp32.pt", parts, epoch + 1, of)
         _note(work / "curve.csv", {"epoch": epoch + 1, "size": size, "loss": round(loss, 4), "seconds": round(time.monotonic() - started)})
     return network.to("cpu").eval()
 
@@ -103,18 +110,28 @@ def fast_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported()
 
 
-def _save(path: Path, parts: dict, epochs: int) -> None:
+def fingerprint(samples: Samples, plan: Plan) -> str:
+    """sha256 over the plan and what is learnt: labels, and of every slice its mean and its mask's."""
+    means = [found.float().mean((1, 2)).numpy().tobytes() for found in (samples.images, samples.masks)]
+    return hashlib.sha256(b"".join([repr(plan).encode(), samples.labels.numpy().tobytes(), *means])).hexdigest()
+
+
+def _save(path: Path, parts: dict, epochs: int, of: str) -> None:
     """Whole or not at all."""
     part = path.with_suffix(".part")
-    torch.save({"epochs": epochs} | {name: value.state_dict() for name, value in parts.items()}, part)
+    torch.save({"epochs": epochs, "of": of} | {name: value.state_dict() for name, value in parts.items()}, part)
     part.replace(path)
 
 
-def _resume(path: Path, parts: dict) -> int:
-    """Loads what `_save` wrote; the number of epochs that are done."""
+def _resume(work: Path, parts: dict, of: str) -> int:
+    """Loads what `_save` wrote; the number of epochs that are done. Raises OtherRun."""
+    path = work / "fp32.pt"
     if not path.exists():
+        (work / "curve.csv").unlink(missing_ok=True)
         return 0
     saved = torch.load(path, map_location="cpu", weights_only=True)
+    if saved.get("of") != of:
+        raise OtherRun(f"{path}: was begun with another plan or other slices; name another --work, or remove it to begin anew")
     for name, value in parts.items():
         value.load_state_dict(saved[name])
     return saved["epochs"]

@@ -11,6 +11,7 @@ in the `train` extra.
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 from tqdm import tqdm
 
 from models.training.data import STRATA, Feed, Samples, augment, balanced, spoil, strata
-from models.training.loop import Plan, loss_of
+from models.training.loop import Plan, fingerprint, loss_of
 from models.training.network import Network, against, pool
 from models.training.ptq import against_absent, equalise
 
@@ -93,24 +94,40 @@ def quantise(network: Network, samples: Samples, feed: Feed, plan: Plan, work: P
     student = prepared(teacher, rounding)
     calibrate(student, grey, feed)
     if rounding.taught_by != "nobody":
-        _taught(student, teacher, samples, balanced(samples, words), feed, plan, rounding, work / "qat.pt" if work else None)
+        of = _fingerprint(network, samples, plan, rounding)
+        _taught(student, teacher, samples, balanced(samples, words), feed, plan, rounding, (work / "qat.pt", of) if work else None)
     with _quiet():
         return convert_fx(copy.deepcopy(student).eval())
 
 
 def _taught(
-    student: nn.Module, teacher: Network, samples: Samples, drawing: Tensor, feed: Feed, plan: Plan, rounding: Rounding, path: Path | None
+    student: nn.Module,
+    teacher: Network,
+    samples: Samples,
+    drawing: Tensor,
+    feed: Feed,
+    plan: Plan,
+    rounding: Rounding,
+    kept: tuple[Path, str] | None,
 ) -> None:
-    """From `path` where it exists, else by teaching, and then it exists."""
-    if path and path.exists():
-        student.load_state_dict(torch.load(path, weights_only=True))
-        return
+    """From the file of `kept` where it holds this very twin, else by teaching, and then it does."""
+    if kept and kept[0].exists():
+        saved = torch.load(kept[0], weights_only=True)
+        if saved["of"] == kept[1]:
+            student.load_state_dict(saved["student"])
+            return
     if rounding.taught_by == "labels":
         teach_by_labels(student, samples, drawing, feed, plan)
     else:
         teach(student, teacher, samples, drawing, feed, plan)
-    if path:
-        torch.save(student.state_dict(), path)
+    if kept:
+        torch.save({"of": kept[1], "student": student.state_dict()}, kept[0])
+
+
+def _fingerprint(network: Network, samples: Samples, plan: Plan, rounding: Rounding) -> str:
+    """sha256 over all that the twin hangs on."""
+    weights = b"".join(value.numpy().tobytes() for value in network.state_dict().values())
+    return hashlib.sha256(weights + fingerprint(samples, plan).encode() + repr(rounding).encode()).hexdigest()
 
 
 def rewritten(network: Network, grey: Tensor, feed: Feed, absent: int) -> Network:

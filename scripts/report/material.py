@@ -28,6 +28,7 @@ from scripts.report.numbers import sealed_fold
 
 COLUMNS = {
     "curve.csv": "epoch size loss seconds",
+    "learnt.csv": "source part learnt sealed",
     "leave_out.csv": "run part source plane stratum block file truth pointed dice",  # and fp32_<label>
     "leave_out_studies.csv": "run kind study truth slices call label probability key_inside dice",
     "ablation.csv": "configuration part slices accuracy sensitivity specificity class_right",
@@ -39,9 +40,10 @@ COLUMNS = {
 }
 MADE_BY = {  # what writes each file
     "curve.csv": "python -m scripts.train_image_model",
+    "learnt.csv": "python -m scripts.train_image_model",
     "leave_out.csv": "python -m scripts.leave_out",
     "leave_out_studies.csv": "python -m scripts.study_rule",
-    "ablation.csv": "python -m scripts.leave_out --ablation",
+    "ablation.csv": "python -m scripts.ablation",
     "pitfalls.csv": "python -m scripts.pitfalls",
     "batches.csv": "python -m scripts.pitfalls",
     "speed.csv": "python -m scripts.bench_model",

@@ -153,7 +153,11 @@ def _resnet(material: Material) -> str:
         return section(title, missing("resnet.csv"))
     columns = ("accuracy", "sensitivity", "specificity")
     told = [[row["set"], row["slices"], *(share(number(row[c])) for c in columns)] for row in rows]
-    return section(title, "fp32, one label per slice, trained once to compare with.", table(["set", "slices", *columns], told))
+    return section(
+        title,
+        "fp32, one label per slice, from random weights and for fewer steps than ours; trained once to compare with.",
+        table(["set", "slices", *columns], told),
+    )
 
 
 def _phantoms(material: Material) -> str:
