@@ -71,7 +71,7 @@ def main(
     if wrong := set(configuration) - CONFIGURATIONS.keys():
         raise typer.BadParameter(f"{', '.join(sorted(wrong))}: no such configuration", param_hint="--configuration")
     try:
-        examples, others = read(data, head, leave_out=True), measured_heads(healthy)
+        examples, others = read(data, head, leave_out=True), measured_heads(healthy, head)
         examples = examples.take(~examples.sealed)
         for title in configuration or CONFIGURATIONS:
             ablate(title, examples, others, work / folder_of(title))

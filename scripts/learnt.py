@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.manifest import Recipe
+from models.manifest import Recipe, sha256
 from models.training.data import Feed, Samples, strata
 from models.training.loop import Plan
-from scripts.datasets import Examples, bundled_head, healthy_head, join, load
+from scripts.datasets import DataError, Examples, bundled_head, healthy_head, join, load
 from scripts.datasets.audit import audited
 from scripts.datasets.examples import Classes
 from scripts.datasets.phantoms import phantoms
@@ -44,8 +44,11 @@ def _learnt_head(path: Path) -> Examples:
     return replace(head, sealed=np.zeros(len(head), bool))
 
 
-def measured_heads(paths: Sequence[Path], every: int = 5) -> Examples | None:
-    """Healthy heads that nobody learns, `every` so many slices in three planes. Raises DataError."""
+def measured_heads(paths: Sequence[Path], learnt: Sequence[Path] = (), every: int = 5) -> Examples | None:
+    """Healthy heads that nobody learns, `every` so many slices in three planes. Raises DataError, also where one is `learnt`."""
+    known = {sha256(path) for path in learnt if path.is_file()}
+    if twice := [path for path in paths if path.is_file() and sha256(path) in known]:
+        raise DataError(f"{twice[0]}: is learnt (--head) and cannot be judged by (--healthy) too; leave one of them out")
     return join([healthy_head(path, Recipe(), CLEAR, every) for path in paths]) if paths else None
 
 

@@ -99,7 +99,7 @@ def main(
     """Trains without parts of DATA and reads them."""
     torch.set_num_threads(2)
     try:
-        examples, others = read(data, head, skip_bad=skip_bad, leave_out=True), measured_heads(healthy)
+        examples, others = read(data, head, skip_bad=skip_bad, leave_out=True), measured_heads(healthy, head)
         examples = examples.take(~examples.sealed)
         known = runs(examples)
         if wrong := set(run) - known.keys():

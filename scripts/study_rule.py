@@ -30,7 +30,13 @@ from scripts.model_card import ABSENT, LABELS, NAME, RULE
 VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say the truth
 WHOLE = ("volume", "healthy")  # sources that hold whole heads
 LEAST_RUN = 4  # slices of a run that make a study
-TRIED = {"temperature": (0.7, 1.4, 2.0), "strongest": (1, 2, 5), "smallest_head": (0.3, 0.5), "strongest_cells": (3, 12)}
+TRIED = {
+    "temperature": (0.6, 1.0),
+    "smallest_head": (0.4, 0.6),
+    "neighbour_mm": (5.0,),
+    "strongest": (1, 2, 4),
+    "strongest_cells": (3, 8, 12),
+}
 Floats = NDArray[np.float32]
 
 app = typer.Typer(add_completion=False)

@@ -36,7 +36,7 @@ from scripts.datasets import DataError, Examples
 from scripts.judged import judged
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, QUICK, digest, measured_heads, read, samples, tensor
 from scripts.leave_out import write as write_rows
-from scripts.model_card import ABSENT, LABELS, LEARNED_FROM, LIMITS, NAME, RULE
+from scripts.model_card import ABSENT, COLIN, LABELS, LEARNED_FROM, LIMITS, NAME, RULE, SETS, START, SUBJECT
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
 VERSION = "1.1.0"
@@ -57,7 +57,9 @@ def main(
     seven_bits: Annotated[bool, typer.Option("--seven-bits", help="weights of 7 bits, for x86 without VNNI")] = False,
     learned_from: Annotated[
         list[str],
-        typer.Option(metavar="NAME|LICENCE|CITATION", help="what DATA is; unsaid, the card names the bundled network's sources"),
+        typer.Option(
+            metavar="NAME|LICENCE|CITATION", help="what DATA and --head are; else the bundled network's sources are named"
+        ),
     ] = [],  # noqa: B006
     quick: Annotated[bool, typer.Option("--quick", help="a run of minutes: its artifacts work, and are not to be relied on")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
@@ -67,11 +69,11 @@ def main(
     torch.set_num_threads(2)
     work, plan, version = (work / "quick", QUICK, "0.0.0") if quick else (work, FULL, VERSION)
     try:
-        examples, measured = read(data, head, skip_bad=skip_bad, leave_out=leave_out), measured_heads(healthy)
+        examples, measured = read(data, head, skip_bad=skip_bad, leave_out=leave_out), measured_heads(healthy, head)
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    sources = [_source(text) for text in learned_from] or list(LEARNED_FROM)
+    sources = [*map(_source, learned_from), COLIN, START] if learned_from else [*SETS, COLIN, *([SUBJECT] if head else []), START]
     rounding = Rounding(reduce_range=seven_bits)
     manifest = run(examples, measured, out, work, docs, plan, version, device=device, rounding=rounding, sources=sources)
     said = manifest.gate

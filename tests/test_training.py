@@ -110,6 +110,22 @@ def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path) -> 
     assert said != learnt.digest(TINY, examples.take(np.arange(len(examples)) > 0))
 
 
+def test_a_head_that_is_learnt_cannot_be_judged_by(folder: Path) -> None:
+    """The same file as --head and as --healthy is refused; its figures would be those of the training."""
+    head = folder / "btp06.nii.gz"
+    with pytest.raises(learnt.DataError, match=r"btp06\.nii\.gz: is learnt \(--head\)"):
+        learnt.measured_heads([head], [head])
+
+
+def test_another_plan_does_not_go_on_with_this_one(tmp_path: Path) -> None:
+    """A folder with a run of other slices or another plan is refused, so no figure is that of other weights."""
+    feed = data.Feed(0.3, 0.25)
+    loop.train_fp32(samples(labels=[0, 1, 2, 3]), feed, TINY, tmp_path)
+    for slices, plan in ((samples(labels=[0, 1, 2, 2]), TINY), (samples(labels=[0, 1, 2, 3]), replace(TINY, rate=1e-4))):
+        with pytest.raises(loop.OtherRun, match="another plan or other slices"):
+            loop.train_fp32(slices, feed, plan, tmp_path)
+
+
 def test_phantoms_teach_what_was_painted() -> None:
     """A phantom's slices have its tumour where the mask is, and are free of it elsewhere; the healthy one has none."""
     classes = learnt.Classes(learnt.NAMES, learnt.ABSENT)
