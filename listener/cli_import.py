@@ -57,12 +57,13 @@ OutputOption = Annotated[
 ]
 MapOption = Annotated[
     str | None,
-    typer.Option("--map", metavar="NAME", help="The output with a number for each label and cell: it says where. Found where it is one."),
+    typer.Option("--map", metavar="NAME", help="The output with a number for each label and cell. It says where, and decides the finding."),
 ]
 CalibrationOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
+        exists=True,
         help="DICOM studies and pictures like those it will read, not only easy ones: 200 of their slices make int8. Without --truth "
         "every other study or picture judges instead. Without this option there is no int8, and fp32 answers.",
     ),
@@ -71,6 +72,7 @@ TruthOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER|FILE.csv",
+        exists=True,
         help="What judges int8, 20 studies or pictures at least: a folder for each label, or a CSV (file,label). Without it what fp32 says "
         "counts as true.",
     ),
@@ -146,8 +148,7 @@ def import_(
         raise NeedsMore(missing)
     from listener.importer import Order, run
     from listener.isolation import Isolated
-    from models.foreign import Told
-    from models.wrapping import Shown
+    from models.foreign import Shown, Told
 
     quiet()
     said = _said(recipe)
@@ -205,9 +206,12 @@ def _labels(names: str, codes: list[str], absent: str, said: dict[str, Any]) -> 
     """Labels with their codes: those of the bundled model, and those that are told."""
     from models import registry
 
+    told = {label.name: label for label in map(_code, codes)}
     bundled = {label.name: label for label in registry.read(DEFAULT_MODEL).labels}
-    known = bundled | {label.name: label for label in map(_code, codes)}
+    known = bundled | told
     wanted = [name.strip() for name in names.split(",")]
+    if unused := [name for name in told if name not in wanted]:
+        raise NoOrder(f"--label {unused[0]}: --labels ({names}) does not name it; name it there, or leave its code out")
     if unknown := [name for name in wanted if name not in known]:
         raise NoOrder(
             f"--labels: no code for {', '.join(unknown)} (known: {', '.join(known)}); reports are coded, so give each of them one: "
@@ -240,12 +244,14 @@ def _source(text: str) -> DataSource:
 
 
 def _say(imported: Imported, order: Order) -> None:
+    from listener.importer import UNKNOWN
+
     manifest, folder = imported.manifest, imported.folder
     console.say(f"{order.file.name}: imported as {manifest.name} {manifest.version}")
     for remark in imported.remarks:
         console.say(f"  {remark}")
     console.say_table(("file", "MB"), [(folder / a.file, f"{a.bytes / 1e6:.2f}") for a in manifest.artifacts.values()])
-    if order.learned_from[0].name.startswith("unknown"):
+    if UNKNOWN in order.learned_from:
         console.say("What it learnt from is unknown; reports say so. --learned-from tells them.")
     console.say(f"Try it: vitalcheck analyze STUDY --out results --model {_path(folder)}")
     console.say(f'Serve it: in vitalcheck.toml, [models] enabled = ["{_path(folder.absolute())}"], then vitalcheck check')

@@ -8,12 +8,13 @@ limits. The folder is there whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnx
 from pydantic import ValidationError
 
@@ -22,22 +23,12 @@ from listener.errors import VitalCheckError
 from listener.material import Decoder
 from models import foreign, golden, quantise, registry, wrapping
 from models import manifest as manifests
-from models.foreign import Looked, Told, Unusable
-from models.manifest import Artifact, DataSource, Golden, Label, Manifest, Recipe
-from models.runtime import Network, NetworkError, Session
-from models.wrapping import Shown
+from models.foreign import Looked, Shown, Told, Unusable
+from models.manifest import Artifact, DataSource, GateVerdict, Label, Manifest, Recipe
+from models.runtime import Floats, Network, NetworkError, Session
 from pipeline.records import Variant
 
-STEPS = 0.02  # of the largest golden logit: five of the 256 steps that int8 has. A wrong kernel is off by far more
-LEAST_TOLERANCE = 0.25  # logits; the bundled model's
 UNKNOWN = DataSource(name="unknown data", licence="licence unknown", citation="unknown: say it with --learned-from")
-LIMITS = (  # whole sentences; they stand in every Summary
-    "It was imported from a file that others made: how often it is right on real heads is not known here.",
-    "Slices are prepared for it as squares that keep their proportions, in the brightness of the whole series; what it learnt from may "
-    "have looked otherwise.",
-    "Its probabilities and the thresholds that make one finding of many slices are not calibrated on whole studies.",
-)
-OWN_TRUTH = "Its int8 was judged by how often it says what its fp32 says, not by what is true."
 _OURS = ("name", "version", "labels", "absent", "recipe_id", "artifacts", "golden", "gate", "learned_from")  # no --recipe says these
 
 
@@ -80,48 +71,98 @@ def run(order: Order, into: Path, decoder: Decoder) -> Imported:
     if folder.exists():
         raise NotImported(f"{folder}: is there already; give another --name or --into, or remove it")
     near = next(place for place in (into, *into.absolute().parents) if place.exists())  # on one file system a rename is all or nothing
-    try:
-        with tempfile.TemporaryDirectory(dir=near, prefix=f".{order.name}-") as hidden:
-            part = Path(hidden) / order.name  # with the rights of any folder, which the hidden one has not
-            part.mkdir()
-            made, remarks = _made(order, part, decoder)
+    with _writing(into):
+        hidden = tempfile.TemporaryDirectory(dir=near, prefix=f".{order.name}-")
+    with hidden as place:
+        part = Path(place) / order.name  # with the rights of any folder, which the hidden one has not
+        made, remarks = _filled(order, part, decoder)
+        with _writing(into):
             into.mkdir(parents=True, exist_ok=True)
             part.rename(folder)
-    except (Unusable, NetworkError) as error:
-        raise NotImported(" ".join(str(error).split())) from error  # ONNX Runtime writes lines
-    except OSError as error:
-        raise NotImported(f"{into}: cannot be written to ({error.strerror or error}); give another --into") from error
     return Imported(made, folder, remarks)
 
 
+@contextlib.contextmanager
+def _writing(into: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotImported(f"{into}: cannot be written to ({error.strerror or error}); give another --into") from error
+
+
+def _filled(order: Order, folder: Path, decoder: Decoder) -> tuple[Manifest, tuple[str, ...]]:
+    """`folder` with all that a model has. Raises NotImported, NoMaterial."""
+    try:
+        folder.mkdir()
+        return _made(order, folder, decoder)
+    except (Unusable, NetworkError) as error:
+        raise NotImported(" ".join(str(error).split())) from error  # ONNX Runtime writes lines
+    except MemoryError as error:
+        raise NotImported(f"{order.file}: memory does not suffice to import it; free some, or import it on a larger machine") from error
+    except OSError as error:  # of a disk that is full, say
+        raise NotImported(
+            f"{error.filename or folder}: {error.strerror or error}; nothing was kept: mend that, and import again"
+        ) from error
+
+
 def _made(order: Order, folder: Path, decoder: Decoder) -> tuple[Manifest, tuple[str, ...]]:
-    looked = foreign.look(order.file, len(order.labels), _told(order))
+    looked = foreign.look(order.file, len(order.labels), _told(order), _shown(order))
     model, graph = _described(order, looked), Shown() if order.shown.alike else order.shown
     _write_fp32(folder / "model_fp32.onnx", looked, graph, model)
     sessions: dict[Variant, Session] = {"fp32": registry.session(model, folder / "model_fp32.onnx")}
+    near = golden.tolerance(sessions["fp32"], model.recipe)
     remarks = [*looked.remarks, _fed(order), _reads(order, model)]
     calibrating, judging = trial.divided(order.calibration, order.truth, order.names)
     verdict = None
     if calibrating:
-        slices = trial.calibration(calibrating, model, decoder)
-        remarks.append(_write_int8(folder, slices, order))
+        int8, said = _int8(folder, trial.calibration(calibrating, model, decoder), order, model)
+        remarks.append(said)
+        sessions |= {"int8": int8} if int8 else {}
     else:
         remarks.append("There is no int8: its ranges are found with pictures like those it will read (--calibration). fp32 answers.")
-    if (folder / "model_int8.onnx").exists():
-        sessions["int8"] = registry.session(model, folder / "model_int8.onnx")
     if judging:
-        judged = trial.judged(folder, model, sessions, judging, decoder)
+        judged = trial.judged(folder, model, sessions, judging, decoder, near)
         verdict, remarks = judged.verdict, [*remarks, *judged.remarks]
-    model = _finished(model, folder, sessions, own_truth=order.truth is None)
-    manifests.write(folder / "manifest.toml", model.model_copy(update={"gate": verdict}))
+    limits = [*model.limits, *_limits(order, model, verdict, map_decides=looked.given.map is not None)]
+    model = _finished(model.model_copy(update={"gate": verdict, "limits": limits}), folder, sessions, near)
+    manifests.write(folder / "manifest.toml", model)
     return manifests.read(folder / "manifest.toml"), tuple(remarks)
 
 
+def _limits(order: Order, model: Manifest, verdict: GateVerdict | None, *, map_decides: bool) -> Iterator[str]:
+    """Whole sentences; they stand in every Summary."""
+    yield "It was imported from a file that others made: how often it is right on real patients is not known here."
+    how = "through its windows of Hounsfield units" if model.recipe.windows else "in the brightness of the whole series"
+    yield f"Slices are prepared for it as squares that keep their proportions, {how}; what it learnt from may have looked otherwise."
+    if _assumed(order):
+        yield "What numbers it is fed was assumed, for nobody told: fed others than it learnt with, it gives wrong answers."
+    yield "Its probabilities and the thresholds that make one finding of many slices are not calibrated on whole studies."
+    if map_decides:
+        yield "Its findings are made of its map, not of the answers for whole slices that its variants were compared by."
+    if verdict and verdict.verdict == "APPROVED" and order.truth is None:
+        yield "Its int8 was judged by how often it says what its fp32 says, not by what is true."
+
+
+def _said_recipe(order: Order) -> Recipe:
+    """What --recipe says of it, the rest as usual. Raises NotImported."""
+    said = {key: value for key, value in order.said.get("recipe", {}).items() if key != "windows"}  # as many as the file has channels
+    try:
+        return Recipe.model_validate({"mean": 0.0, "std": 1.0} | said)
+    except ValidationError as error:
+        raise NotImported(f"--recipe: recipe: {_explained(error)}") from error
+
+
 def _told(order: Order) -> Told:
-    """A size and channels that the recipe names need no option."""
-    recipe = order.said.get("recipe", {})
-    told = {key: getattr(order.told, key) or recipe.get(key) for key in ("size", "channels")}
+    """A size and channels that the recipe names need no option. Raises NotImported."""
+    recipe, said = _said_recipe(order), order.said.get("recipe", {})
+    told = {key: getattr(order.told, key) or (getattr(recipe, key) if key in said else None) for key in ("size", "channels")}
     return order.told._replace(**told)
+
+
+def _shown(order: Order) -> Shown:
+    """What it is fed, by the options or by the recipe. Raises NotImported."""
+    recipe = _said_recipe(order)
+    return order.shown if order.shown != Shown() else Shown(1.0, (recipe.mean,), (recipe.std,))
 
 
 def _described(order: Order, looked: Looked) -> Manifest:
@@ -136,15 +177,13 @@ def _described(order: Order, looked: Looked) -> Manifest:
         raise NotImported(_explained(error)) from error
     if problem := registry.problems(model, Path()).get("recipe"):
         raise NotImported(f"--recipe: {problem}")
-    return model.model_copy(update={"limits": [*model.limits, *LIMITS]})
+    return model
 
 
 def _recipe(order: Order, looked: Looked) -> Recipe:
     said = dict(order.said.get("recipe", {}))
     if {"mean", "std"} & said.keys() and order.shown != Shown():
         raise NotImported("mean and std stand in --recipe and are given as --scale, --mean, --std too; leave one of them out")
-    if wrong := {len(order.shown.mean), len(order.shown.std)} - {1, looked.taken.channels}:
-        raise NotImported(f"--mean, --std: {wrong.pop()} numbers for {looked.taken.channels} channels; give one, or one for each channel")
     shown = order.shown if order.shown.alike else Shown()
     numbers = {"mean": shown.mean[0] / shown.scale, "std": shown.std[0] / shown.scale}  # of what a Recipe shows: 0 to 1
     try:
@@ -168,10 +207,15 @@ def _fed(order: Order) -> str:
     """What the network is fed, in words."""
     if "windows" in order.said.get("recipe", {}):
         return "Fed: windows of Hounsfield units, as the recipe says."
-    if order.shown == Shown() and not {"mean", "std"} & order.said.get("recipe", {}).keys():
+    if _assumed(order):
         return "Fed: grey from 0 to 1, the same in every channel (assumed; --scale, --mean, --std say otherwise)."
     where = "the recipe's" if order.shown.alike else "in the graph, for each channel its own"
     return f"Fed: grey from 0 to {order.shown.scale:g}, less mean, divided by std ({where})."
+
+
+def _assumed(order: Order) -> bool:
+    """Whether nobody says what it is fed."""
+    return order.shown == Shown() and not {"mean", "std", "windows"} & order.said.get("recipe", {}).keys()
 
 
 def _write_fp32(path: Path, looked: Looked, shown: Shown, model: Manifest) -> None:
@@ -182,7 +226,7 @@ def _write_fp32(path: Path, looked: Looked, shown: Shown, model: Manifest) -> No
     for last, candidate in zip([False] * (len(candidates) - 1) + [True], candidates, strict=True):
         onnx.save(candidate, path)
         try:
-            wrapping.check(path, looked, shown, len(model.labels))
+            wrapping.check(path, looked, shown, len(model.labels), model.recipe)
         except Unusable:
             if last:
                 raise
@@ -190,32 +234,24 @@ def _write_fp32(path: Path, looked: Looked, shown: Shown, model: Manifest) -> No
             return
 
 
-def _write_int8(folder: Path, slices: list[Any], order: Order) -> str:
-    """Writes int8 where that can be done; a sentence on what became of it."""
-    count = sum(len(batch) for batch in slices)
+def _int8(folder: Path, slices: list[Floats], order: Order, model: Manifest) -> tuple[Session | None, str]:
+    """int8 where it can be made and opened; and a sentence on what became of it."""
+    path, count = folder / "model_int8.onnx", sum(len(batch) for batch in slices)
     try:
-        quantise.quantise(folder / "model_fp32.onnx", folder / "model_int8.onnx", slices, order.method, seven_bits=order.seven_bits)
-    except quantise.NotQuantised as error:
-        (folder / "model_int8.onnx").unlink(missing_ok=True)
-        return f"There is no int8: {error}"
-    return f"int8: its ranges are those of {count} slices ({order.method})."
+        quantise.quantise(folder / "model_fp32.onnx", path, slices, order.method, seven_bits=order.seven_bits)
+        return registry.session(model, path), f"int8: its ranges are those of {count} slices ({order.method})."
+    except (quantise.NotQuantised, NetworkError) as error:
+        path.unlink(missing_ok=True)
+        return None, f"There is no int8: {' '.join(str(error).split())}"
 
 
-def _finished(model: Manifest, folder: Path, sessions: dict[Variant, Session], *, own_truth: bool) -> Manifest:
-    """With files, golden vectors, and a limit more where int8 was judged by fp32 alone."""
+def _finished(model: Manifest, folder: Path, sessions: dict[Variant, Session], near: float) -> Manifest:
+    """With files and golden vectors."""
     files = {v: folder / f"model_{v}.onnx" for v in sessions}
-    limits = [*model.limits, OWN_TRUTH] if own_truth and "int8" in sessions else model.limits
+    networks: dict[str, Network] = dict(sessions.items())
     return model.model_copy(
         update={
             "artifacts": {v: Artifact(file=p.name, sha256=manifests.sha256(p), bytes=p.stat().st_size) for v, p in files.items()},
-            "golden": _golden(folder, model.recipe, sessions),
-            "limits": limits,
+            "golden": golden.write(folder, model.recipe, networks, tolerance=near),
         }
     )
-
-
-def _golden(folder: Path, recipe: Recipe, sessions: dict[Variant, Session]) -> Golden:
-    """What counts as the same answer hangs on how large this network's logits are."""
-    largest = float(np.abs(sessions["fp32"].run(golden.inputs(recipe)).logits).max())
-    networks: dict[str, Network] = dict(sessions.items())
-    return golden.write(folder, recipe, networks, tolerance=round(max(LEAST_TOLERANCE, STEPS * largest), 3))

@@ -9,6 +9,7 @@ A block is what may not be divided between two purposes: a study, or a picture. 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import sys
@@ -54,18 +55,43 @@ class Block:
 
 def unlabelled(folder: Path) -> list[Block]:
     """Every study and picture below `folder`. Raises NoMaterial."""
-    return _some(_below(folder), folder)
+    with _reading(folder):
+        return _some(_below(folder), folder)
 
 
 def labelled(path: Path, labels: Sequence[str]) -> list[Block]:
     """Those of a CSV, or of a folder with one folder for each label. Raises NoMaterial."""
-    return _some(_of_csv(path, labels) if path.suffix.lower() == ".csv" else _of_folders(path, labels), path)
+    with _reading(path):
+        return _some(_of_csv(path, labels) if path.suffix.lower() == ".csv" else _of_folders(path, labels), path)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoMaterial(
+            f"{error.filename or path}: cannot be read ({error.strerror or error}); give a right to it, or leave it out"
+        ) from error
 
 
 def _some(found: list[Block], path: Path) -> list[Block]:
     if not found:
         raise NoMaterial(f"{path}: no DICOM file and no picture ({', '.join(sorted(PICTURES))}) that can be read")
-    return found
+    return list(_once(found))
+
+
+def _once(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Each picture once, however many files hold it: a copy would judge what its twin calibrated. Studies are whole already."""
+    seen: dict[str, Block] = {}
+    for block in blocks:
+        first = seen.setdefault(block.name, block) if isinstance(block.what, Path) else block
+        if first.label != block.label:
+            raise NoMaterial(f"{block.what}: is {block.label}, and the same picture {first.what} is {first.label}; leave one of them out")
+        if first is block:
+            yield block
+        else:
+            _skipped(f"{block.what}: the same picture as {first.what}")
 
 
 def _of_folders(folder: Path, labels: Sequence[str]) -> list[Block]:
@@ -88,6 +114,10 @@ def _of_csv(path: Path, labels: Sequence[str]) -> list[Block]:
         raise NoMaterial(f"{path}: wants columns file and label, and a row for each; has {', '.join(rows[0]) if rows else 'no rows'}")
     blocks = []
     for number, row in enumerate(rows, 2):
+        if not row["file"] or not row["label"]:
+            raise NoMaterial(
+                f"{path}, line {number}: its {'label' if row['file'] else 'file'} is missing; each row has a file and its label"
+            )
         if row["label"] not in labels:
             raise NoMaterial(f"{path}, line {number}: label {row['label']!r} is none of {', '.join(labels)}")
         if not (path.parent / row["file"]).exists():

@@ -18,8 +18,9 @@ import numpy as np
 from listener import material
 from listener.material import Block, Decoder, NoMaterial
 from models import gate, golden, record
+from models.foreign import Unusable
 from models.manifest import GateVerdict, Manifest, sha256
-from models.record import Call, Record, StudyRow
+from models.record import VARIANTS, Call, Record, StudyRow
 from models.runtime import Floats, Outputs, Session
 from pipeline.aggregate import aggregate
 from pipeline.records import Batch, Prediction, Variant
@@ -27,7 +28,6 @@ from pipeline.records import Batch, Prediction, Variant
 CALIBRATED = 200  # slices: 100 to 500 are usual, and every one costs a run of fp32 that keeps all its tensors
 AT_ONCE = 8  # of them
 _NOTHING = np.zeros((0, 1, 1, 1), np.float32)
-_VARIANTS: tuple[Variant, Variant] = ("fp32", "int8")
 
 
 class Judged(NamedTuple):
@@ -63,40 +63,69 @@ def divided(calibration: Path | None, truth: Path | None, labels: Sequence[str])
 def calibration(blocks: Sequence[Block], manifest: Manifest, decoder: Decoder) -> list[Floats]:
     """At most CALIBRATED slices, evenly from all blocks, in batches. Raises NoMaterial."""
     share = -(-CALIBRATED // len(blocks))
-    every = -(-len(blocks) // CALIBRATED)
-    picked = [_spread(batch.tensor, share) for _, batch in material.prepared(blocks[::every], manifest, decoder, "calibration")]
+    asked = [blocks[row] for row in _evenly(len(blocks), CALIBRATED)]
+    picked = [_spread(batch.tensor, share) for _, batch in material.prepared(asked, manifest, decoder, "calibration")]
     if not picked:
         raise NoMaterial("none of the calibration material can be read by the model; what was skipped says why")
-    slices = np.concatenate(picked)[:CALIBRATED]
+    slices = _spread(np.concatenate(picked), CALIBRATED)
     return [slices[k : k + AT_ONCE] for k in range(0, len(slices), AT_ONCE)]
 
 
-def _spread(tensor: Floats, count: int) -> Floats:
-    rows = np.unique(np.linspace(0, len(tensor) - 1, min(count, len(tensor))).round().astype(int))
-    return np.asarray(tensor[rows], np.float32)
+def _spread(tensor: Floats, most: int) -> Floats:
+    return np.asarray(tensor[_evenly(len(tensor), most)], np.float32)
 
 
-def judged(folder: Path, manifest: Manifest, sessions: dict[Variant, Session], blocks: Sequence[Block], decoder: Decoder) -> Judged:
-    """The gate's verdict on what `sessions` say of `blocks`, its record in `folder`. Raises NoMaterial, NetworkError."""
+def _evenly(count: int, most: int) -> list[int]:
+    """At most `most` of `count` rows, from the first to the last."""
+    return [int(row) for row in np.linspace(0, count - 1, min(most, count)).round()]
+
+
+def judged(
+    folder: Path, manifest: Manifest, sessions: Mapping[Variant, Session], blocks: Sequence[Block], decoder: Decoder, tolerance: float
+) -> Judged:
+    """The gate's verdict on what `sessions` say of `blocks`, its record in `folder`. Raises NoMaterial, NetworkError, Unusable.
+
+    `tolerance` (logits) is what rounding explains between batch sizes.
+    """
     answers = [
         _Answers(block, replace(batch, tensor=_NOTHING), {variant: session.run(batch.tensor) for variant, session in sessions.items()})
         for block, batch in material.prepared(blocks, manifest, decoder, "judging")
     ]
     if not answers:
         raise NoMaterial("none of the material to judge with can be read by the model; what was skipped says why")
+    _check_maps(answers, manifest)
     if "int8" not in sessions:
         return Judged(None, (_fp32_alone(answers, manifest),) if blocks[0].label else ())
     found = _record(answers, manifest)
     record.write(folder, found)
-    verdict = _verdict(found, folder, manifest, sessions)
+    verdict = _verdict(found, folder, manifest, sessions, tolerance)
     return Judged(verdict, _told(found, verdict, labelled=bool(blocks[0].label)))
 
 
-def _verdict(found: Record, folder: Path, manifest: Manifest, sessions: Mapping[Variant, Session]) -> GateVerdict:
-    fp32, int8 = (sha256(folder / f"model_{variant}.onnx") for variant in _VARIANTS)
+def _check_maps(answers: Sequence[_Answers], manifest: Manifest) -> None:
+    """Findings are made of the map and slices are judged by the logits, so that both have to say the same. Raises Unusable."""
+    said = [(a.outputs["fp32"].logits.argmax(1), a.outputs["fp32"].evidence) for a in answers]
+    if any(maps is None for _, maps in said):
+        return
+    other = sum(int((labels != _pooled(maps, manifest).argmax(1)).sum()) for labels, maps in said if maps is not None)
+    if other > (count := sum(len(labels) for labels, _ in said)) / 2:
+        why = f"its map names another label than its logits on {other} of {count} slices, and would decide"
+        raise Unusable(f"{manifest.name}: {why}; leave --map out, or export it without an output called evidence")
+
+
+def _pooled(maps: Floats, manifest: Manifest) -> Floats:
+    """(slice, label): the strongest cells against the absent label, as the study rule weighs them."""
+    cells = maps.reshape(*maps.shape[:2], -1)
+    relative = cells - cells[:, manifest.label_names.index(manifest.absent), None]
+    return np.asarray(np.sort(relative, axis=2)[..., -manifest.rule.strongest_cells :].mean(2), np.float32)
+
+
+def _verdict(found: Record, folder: Path, manifest: Manifest, sessions: Mapping[Variant, Session], tolerance: float) -> GateVerdict:
+    fp32, int8 = (sha256(folder / f"model_{variant}.onnx") for variant in VARIANTS)
     image, today = golden.many(manifest.recipe), datetime.now(UTC).date()
     batches = {variant: golden.batches(session, image) for variant, session in sessions.items()}
-    return gate.judge(found, digests=(fp32, int8), on=today, batches=batches, temperature=manifest.rule.temperature)
+    temperature = manifest.rule.temperature
+    return gate.judge(found, digests=(fp32, int8), on=today, batches=batches, temperature=temperature, tolerance=tolerance)
 
 
 def _record(answers: Sequence[_Answers], manifest: Manifest) -> Record:
@@ -107,7 +136,7 @@ def _record(answers: Sequence[_Answers], manifest: Manifest) -> Record:
         "plane": [a.batch.geometry.plane for a in answers for _ in a.batch.sources],
         "source": [a.block.name.partition("-")[0] for a in answers for _ in a.batch.sources],
     }
-    logits = {variant: np.concatenate([a.outputs[variant].logits for a in answers]) for variant in _VARIANTS}
+    logits = {variant: np.concatenate([a.outputs[variant].logits for a in answers]) for variant in VARIANTS}
     truth = np.concatenate([_truth(a, manifest) for a in answers])
     studies = tuple(_study(a, manifest) for a in answers)
     return Record(manifest.label_names, manifest.absent, truth, logits, words, studies)
@@ -122,7 +151,7 @@ def _truth(answers: _Answers, manifest: Manifest) -> np.ndarray[tuple[int], np.d
 
 
 def _study(answers: _Answers, manifest: Manifest) -> StudyRow:
-    calls = {variant: _call(answers, variant, manifest) for variant in _VARIANTS}
+    calls = {variant: _call(answers, variant, manifest) for variant in VARIANTS}
     return StudyRow(answers.block.name, answers.block.label or calls["fp32"].label, len(answers.batch.sources), calls)
 
 
@@ -146,6 +175,12 @@ def _told(found: Record, verdict: GateVerdict, *, labelled: bool) -> tuple[str, 
     by = "by their labels" if labelled else "by fp32's own answers, for nobody says what they show"
     count = f"{len(found)} slices of {len(found.studies)} studies and pictures"
     judged = f"Judged on {count}, {by}: both variants say the same on {same}."
+    alone = ("Each picture counted as independent of the others, as if of another patient.",) if _pictures(found) else ()
+    said = (judged, *alone, *(f"  remark: {remark}" for remark in verdict.remarks))
     if verdict.verdict == "APPROVED":
-        return (judged, "int8 is APPROVED.")
-    return (judged, *(f"  {reason}" for reason in verdict.reasons), "int8 is REJECTED, for these reasons: fp32 answers.")
+        return (*said, "int8 is APPROVED.")
+    return (*said, *(f"  {reason}" for reason in verdict.reasons), "int8 is REJECTED, for these reasons: fp32 answers.")
+
+
+def _pictures(found: Record) -> bool:
+    return "picture" in found.words["source"]

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from models.runtime import Foreign, NetworkError
+from models.runtime import Floats, Foreign, NetworkError
 
 Layout = Literal["nchw", "nhwc"]
 Kind = Literal["logits", "softmax"]
@@ -26,10 +26,29 @@ MOST_CHANNELS = 16  # of a Recipe; a longer axis is a picture's side
 LEAST_SIZE = 16
 FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
 SUMS_TO_ONE = 1e-3  # of probabilities, in half precision too
+THROUGH = ("Identity", "Cast", "Reshape", "Flatten")  # kinds of nodes that change no number
 
 
 class Unusable(Exception):
     """A file that cannot be imported, or not as told; the message says what is wrong with it and what would help."""
+
+
+class Shown(NamedTuple):
+    """How the network wants its channels: (grey 0..1 * scale - mean) / std, each mean and std one number or one for each channel."""
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all channels want the same: then the recipe says it."""
+        return len(self.mean) == len(self.std) == 1
+
+    def of(self, grey: Floats) -> Floats:
+        """(slice, channel, size, size), 0..1 -> what the network wants."""
+        mean, std = (np.array(numbers, np.float32).reshape(-1, 1, 1) for numbers in (self.mean, self.std))
+        return np.asarray((grey * np.float32(self.scale) - mean) / std, np.float32)
 
 
 class Told(NamedTuple):
@@ -81,11 +100,11 @@ class Looked:
     remarks: tuple[str, ...]
 
 
-def look(path: Path, labels: int, told: Told) -> Looked:
-    """What the classifier at `path` takes and gives. Raises Unusable."""
+def look(path: Path, labels: int, told: Told, shown: Shown = Shown()) -> Looked:  # noqa: B008 - a constant
+    """What the classifier at `path` takes and gives where it is fed as `shown`. Raises Unusable."""
     model = opened(path)
     taken, remarks = _taken(path, model.graph, told)
-    given, more = _given(path, model.graph, _answers(path, taken), labels, told, taken.layout)
+    given, more = _given(path, model.graph, _answers(path, taken, shown), labels, told, taken.layout)
     return Looked(path, model, taken, given, (*remarks, *more))
 
 
@@ -176,11 +195,13 @@ def _one(path: Path, what: str, found: int | None, told: int | None) -> int:
     return found or told or 0
 
 
-def _answers(path: Path, taken: Taken) -> dict[str, NDArray[Any]]:
+def _answers(path: Path, taken: Taken, shown: Shown) -> dict[str, NDArray[Any]]:
     """What it gives for two pictures of noise, or as many as it wants. Raises Unusable."""
+    if wrong := {len(shown.mean), len(shown.std)} - {1, taken.channels}:
+        raise Unusable(f"--mean, --std: {wrong.pop()} numbers for {taken.channels} channels; give one, or one for each channel")
     noise = np.random.default_rng(0).random((taken.batch or 2, taken.channels, taken.size, taken.size), np.float32)
     try:
-        answers = Foreign(path).run(taken.fed(noise))
+        answers = Foreign(path).run(taken.fed(shown.of(noise)))
     except NetworkError as error:
         raise Unusable(str(error)) from error
     for name, values in answers.items():
@@ -191,18 +212,21 @@ def _answers(path: Path, taken: Taken) -> dict[str, NDArray[Any]]:
 
 def _given(path: Path, graph: Any, answers: dict[str, NDArray[Any]], labels: int, told: Told, layout: Layout) -> tuple[Given, list[str]]:
     name = _named(path, "output", told.output, answers) or _logits_of(path, answers)
-    node, alone = _last_node(graph, name), _alone(path, name, answers[name], labels)
+    node, alone = _last_kind(graph, name), _alone(path, name, answers[name], labels)
     values = answers[name].reshape(len(answers[name]), -1)
     within = bool((values >= 0).all() and (values <= 1).all())
-    if alone and node is None and within and told.gives != "logits":
-        raise Unusable(f"{path}: its output {name} has one number, from 0 to 1 and of no Sigmoid that could be taken off; export its logit")
     sums = not alone and within and bool(np.allclose(values.sum(1), 1.0, atol=SUMS_TO_ONE))
+    if within and not sums and node is None and told.gives != "logits":
+        many = "one number" if alone else f"{labels} numbers that do not sum to 1"
+        why = f"its output {name} has {many}, from 0 to 1 and of no Sigmoid that could be taken off"
+        raise Unusable(f"{path}: {why}; export its logits, or say --gives logits")
     _check_gives(path, name, told.gives, node or ("sum of 1" if sums else None))
     remarks = [_read_as(name, node, sums, alone)]
     map_name = _named(path, "map", told.map, answers) or _map_of(answers, name, labels)
+    remarks += _could_be_maps(answers, {name, map_name}, labels)
     map_last = map_name is not None and _labels_last(path, map_name, answers[map_name].shape, labels, layout)
     if map_name:
-        remarks.append(f"Output {map_name}: a map of {' x '.join(map(str, answers[map_name].shape[1:]))}.")
+        remarks.append(f"Output {map_name}: a map of {' x '.join(map(str, answers[map_name].shape[1:]))}; it decides the finding.")
     return Given(name, node, sums and node is None, alone, map_name, map_last), remarks
 
 
@@ -236,11 +260,20 @@ def _alone(path: Path, name: str, values: NDArray[Any], labels: int) -> bool:
     return False
 
 
-def _last_node(graph: Any, name: str) -> Literal["Softmax", "Sigmoid"] | None:
+def maker(graph: Any, name: str) -> Any:
+    """The node that makes an output, seen through those that change no number; None where that is the input."""
+    made = {output: node for node in graph.node for output in node.output}
+    node = made.get(name)
+    while node is not None and node.op_type in THROUGH:
+        node = made.get(node.input[0])
+    return node
+
+
+def _last_kind(graph: Any, name: str) -> Literal["Softmax", "Sigmoid"] | None:
     """The kind of the node that makes an output, where it makes probabilities of logits."""
     kinds: tuple[Literal["Softmax", "Sigmoid"], ...] = ("Softmax", "Sigmoid")
-    made_by = next((node.op_type for node in graph.node if name in node.output), "")
-    return next((kind for kind in kinds if kind == made_by), None)
+    made_by = maker(graph, name)
+    return next((kind for kind in kinds if made_by is not None and kind == made_by.op_type), None)
 
 
 def _check_gives(path: Path, name: str, gives: Kind | None, found: str | None) -> None:
@@ -263,11 +296,18 @@ def _read_as(name: str, node: str | None, sums: bool, alone: bool) -> str:
 
 
 def _map_of(answers: dict[str, NDArray[Any]], logits: str, labels: int) -> str | None:
-    """An output with a number for each label and cell: the one called evidence, else the only one of that shape."""
-    if "evidence" in answers:
-        return "evidence"
-    fits = [n for n, v in answers.items() if n != logits and v.ndim == 4 and labels in (v.shape[1], v.shape[3]) and min(v.shape[1:]) > 1]
-    return fits[0] if len(fits) == 1 else None
+    """The output called evidence, where it has a number for each label and cell: no other decides findings unasked."""
+    return next((name for name, values in answers.items() if name == "evidence" != logits and _is_map(values, labels)), None)
+
+
+def _is_map(values: NDArray[Any], labels: int) -> bool:
+    return values.ndim == 4 and labels in (values.shape[1], values.shape[3]) and min(values.shape[1:]) > 1
+
+
+def _could_be_maps(answers: dict[str, NDArray[Any]], read: set[str | None], labels: int) -> list[str]:
+    """A sentence on each output that would be a map if it were told."""
+    found = [name for name, values in answers.items() if name not in read and _is_map(values, labels)]
+    return [f"Output {name}: not read; it looks like a map, and would decide the finding with --map {name}." for name in found]
 
 
 def _labels_last(path: Path, name: str, shape: tuple[int, ...], labels: int, layout: Layout) -> bool:

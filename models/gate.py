@@ -69,7 +69,7 @@ def judge(
     return GateVerdict(
         verdict="REJECTED" if reasons else "APPROVED",
         reasons=reasons,
-        remarks=[*_unproven(record), *_worse_groups(record), *_other_calls(record)],
+        remarks=[*_unproven(record, whole.blocks), *_worse_groups(record), *_other_calls(record)],
         judged=on.isoformat(),
         fp32_sha256=digests[0],
         int8_sha256=digests[1],
@@ -132,15 +132,15 @@ def _other_findings(record: Record) -> Iterator[str]:
         yield f"findings: int8 finds otherwise than fp32 in {other} of {len(record.studies)}, at most {MAX_DROP:.0%} is allowed"
 
 
-def _unproven(record: Record) -> Iterator[str]:
-    """Numbers whose bound promises less than it seems to: nothing differed, so that no draw could, or there were few blocks."""
+def _unproven(record: Record, every: int) -> Iterator[str]:
+    """Numbers whose bound promises less than it seems to: nothing differed, so that no draw could, or few of `every` block have it."""
     right = {v: record.logits[v].argmax(1) == record.truth for v in VARIANTS}
     asked = {"accuracy": record.truth >= 0} | {f"recall_{label}": record.truth == k for k, label in enumerate(record.labels)}
     for name, rows in asked.items():
         blocks = len(np.unique(record.units[rows]))
         if blocks and (right["fp32"] == right["int8"])[rows].all():
             yield f"{name}: no difference seen; with 95 % confidence up to {1 - 0.05 ** (1 / blocks):.1%} of blocks could differ"
-        elif 0 < blocks < FEWEST:
+        elif 0 < blocks < min(FEWEST, every):
             yield f"{name}: {blocks} blocks only, its bound promises little"
 
 

@@ -16,6 +16,8 @@ from models.manifest import Golden, Recipe, sha256
 from models.runtime import Floats, Network
 
 FILE = "golden.npz"
+STEPS = 0.02  # of the largest logit: five of the 256 steps that int8 has. A wrong kernel is off by far more
+LEAST = 0.02  # logits; below it float32 itself rounds in deep networks
 SIZES = (1, 2, 4, 24)  # slices at once: one, few, a usual series
 
 
@@ -38,6 +40,11 @@ def inputs(recipe: Recipe) -> Floats:
     ]
     grey = np.round(np.stack(greys) * 255).astype(np.float32) / 255  # 256 levels pack well
     return np.ascontiguousarray(np.repeat(((grey - recipe.mean) / recipe.std)[:, None], recipe.channels, axis=1), dtype=np.float32)
+
+
+def tolerance(network: Network, recipe: Recipe) -> float:
+    """Largest difference of a logit that rounding explains: it hangs on how large this network's logits are."""
+    return round(max(LEAST, STEPS * float(np.abs(network.run(inputs(recipe)).logits).max())), 3)
 
 
 def write(folder: Path, recipe: Recipe, networks: Mapping[str, Network], tolerance: float) -> Golden:

@@ -78,6 +78,8 @@ def quantise(fp32: Path, int8: Path, batches: Iterable[Floats], method: Method =
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
+        except (OSError, MemoryError):  # of this machine and not of the network
+            raise
         except Exception as error:
             why = " ".join(str(error).split())
             raise NotQuantised(f"ONNX Runtime cannot quantise it ({why}); fp32 can be served without int8") from error

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from models.foreign import Looked, Unusable
+from models.foreign import Looked, Shown, Unusable, maker
+from models.manifest import Recipe
 from models.runtime import Floats, Foreign, NetworkError, Session
 
 OPSET = 13  # the first with int8 weights of each channel (QuantizeLinear's axis)
@@ -28,25 +29,8 @@ LEAST = 1e-7  # of a probability, before its logarithm
 BATCH = 5  # slices at once when it is compared
 TOLERANCE = 1e-3  # of probabilities and, as share of the largest, of logits and maps: another order of sums
 HALF_TOLERANCE = 2e-2  # the same where the original rounded after each layer to the 11 bits of half precision
+AS_IT_IS = Recipe(mean=0.0, std=1.0)  # grey from 0 to 1
 OTHERS = (TensorProto.FLOAT16, TensorProto.DOUBLE)  # a CPU has no kernels for the one; int8 has scales for neither
-
-
-class Shown(NamedTuple):
-    """How the network wants its channels: (grey 0..1 * scale - mean) / std, each mean and std one number or one for each channel."""
-
-    scale: float = 1.0
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    @property
-    def alike(self) -> bool:
-        """Whether all channels want the same: then the recipe says it."""
-        return len(self.mean) == len(self.std) == 1
-
-    def of(self, grey: Floats) -> Floats:
-        """(slice, channel, size, size), 0..1 -> what the network wants."""
-        mean, std = (np.array(numbers, np.float32).reshape(-1, 1, 1) for numbers in (self.mean, self.std))
-        return np.asarray((grey * np.float32(self.scale) - mean) / std, np.float32)
 
 
 def wrapped(looked: Looked, shown: Shown, labels: Sequence[str], recipe_id: str) -> Any:
@@ -109,7 +93,7 @@ def _before(looked: Looked, shown: Shown) -> tuple[list[Any], list[Any]]:
 def _after(looked: Looked, graph: Any) -> list[Any]:
     """Nodes from the network's outputs to `logits` and `evidence`."""
     given = looked.given
-    made = next((node for node in graph.node if PREFIX + given.logits in node.output), None)
+    made = maker(graph, PREFIX + given.logits)
     source = made.input[0] if made is not None and given.node else PREFIX + given.logits
     nodes = [_node("Flatten", [source], "flat", axis=1), _node("Cast", [f"{OWN}flat"], "single", to=TensorProto.FLOAT)]
     at = f"{OWN}single"
@@ -167,9 +151,13 @@ def freed(model: Any, batch: int) -> Any:
     return copy
 
 
-def check(path: Path, looked: Looked, shown: Shown, labels: int) -> None:
-    """Compares the wrapped file at `path` with the one it was made of, which reads one picture after the other. Raises Unusable."""
-    grey = np.random.default_rng(1).random((BATCH, looked.taken.channels, looked.taken.size, looked.taken.size), np.float32)
+def check(path: Path, looked: Looked, shown: Shown, labels: int, recipe: Recipe = AS_IT_IS) -> None:
+    """Compares the wrapped file at `path` with the one it was made of, which reads one picture after the other. Raises Unusable.
+
+    Both are fed noise as they will be fed in service: by the recipe, and `shown` within the graph.
+    """
+    noise = np.random.default_rng(1).random((BATCH, looked.taken.channels, looked.taken.size, looked.taken.size), np.float32)
+    grey = np.asarray((noise - recipe.mean) / recipe.std, np.float32)
     advice = "export it with a free first axis"
     try:
         ours, theirs = Session(path).run(grey), _one_by_one(looked, shown.of(grey))
@@ -188,7 +176,7 @@ def _tolerance(graph: Any) -> float:
 
 
 def _differ(ours: NDArray[Any], theirs: NDArray[Any], near: float) -> bool:
-    return ours.shape != theirs.shape or bool(np.abs(ours - theirs).max() > near * max(1.0, np.abs(theirs).max()))
+    return ours.shape != theirs.shape or not np.abs(ours - theirs).max() <= near * max(1.0, np.abs(theirs).max())  # nan differs, too
 
 
 def _one_by_one(looked: Looked, pictures: Floats) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:

@@ -182,10 +182,10 @@ def _region(weighed: Weighed, row: int, label: int, to_source: Affine, manifest:
     peak = np.unravel_index(int(cells.argmax()), cells.shape)
     if cells[peak] <= 0:
         return ()
-    cell = manifest.recipe.size / cells.shape[0]  # network pixels
+    high, wide = (manifest.recipe.size / count for count in cells.shape)  # network pixels of a cell
     inside = cells - manifest.rule.outline * cells[peak]
     corners = [
-        to_source((peak[1] + 0.5 + reach * dx) * cell, (peak[0] + 0.5 + reach * dy) * cell)
+        to_source((peak[1] + 0.5 + reach * dx) * wide, (peak[0] + 0.5 + reach * dy) * high)
         for dx, dy in ((np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, _RAYS, endpoint=False))
         for reach in [_reach(inside, (float(peak[0]), float(peak[1])), dy, dx)]
     ]

@@ -107,9 +107,7 @@ def _may_write(source: Path, out: Path, replace_old: bool) -> None:
         if not replace_old:
             raise DataError(f"{out}: not empty; give another OUT, or --replace")
         if {path.name for path in out.iterdir()} != {TABLE, "slices", "masks"}:
-            raise DataError(
-                f"{out}: not empty, and holds other things than {TABLE}, slices and masks, so this command did not make it alone; give another OUT"
-            )
+            raise DataError(f"{out}: holds more than {TABLE}, slices and masks, so not only this command made it; give another OUT")
 
 
 def _printed(found: Sequence[Picture]) -> tuple[list[Picture], Floats, list[BadFile]]:

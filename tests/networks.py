@@ -15,7 +15,7 @@ TYPES = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 BRIGHT = 0.8  # of white; what is brighter counts
 CELL = 8  # pixels
 
-Ends = Literal["logits", "softmax", "softmax, renamed", "log", "sigmoid", "one sigmoid", "one logit"]
+Ends = Literal["logits", "softmax", "softmax, renamed", "softmax, hidden", "log", "sigmoid", "one sigmoid", "one logit"]
 
 
 class Kind(NamedTuple):
@@ -76,6 +76,7 @@ def _ending(ends: Ends) -> list[Any]:
         "logits": [node("Identity", ["scores"], ["answer"])],
         "softmax": [node("Softmax", ["scores"], ["answer"], axis=1)],
         "softmax, renamed": [node("Softmax", ["scores"], ["shares"], axis=1), node("Identity", ["shares"], ["answer"])],
+        "softmax, hidden": [node("Softmax", ["scores"], ["shares"], axis=1), node("Abs", ["shares"], ["answer"])],
         "log": [node("LogSoftmax", ["scores"], ["answer"], axis=1)],
         "sigmoid": [node("Sigmoid", ["scores"], ["answer"])],
         "one sigmoid": [node("Sigmoid", ["scores"], ["answer"])],

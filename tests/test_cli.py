@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -200,29 +201,41 @@ def test_models_verify_finds_a_changed_byte(sh: Shell, zoo: Path) -> None:
     assert "another sha256" in done.out
 
 
-def record(zoo: Path, *, int8_misses: int) -> None:
-    """A gate.csv of 400 slices that fp32 gets all right and int8 misses some of."""
-    labels = registry.read(MODEL, zoo.parent).label_names
-    lines = [",".join(["file", "truth", *(f"{variant}_{label}" for variant in ("fp32", "int8") for label in labels)])]
-    for k in range(400):
-        right = [float(i == k % 4) for i in range(4)]
-        wrong = [float(i == (k + 1) % 4) for i in range(4)]
-        lines.append(",".join([f"s{k}", labels[k % 4], *map(str, right), *map(str, wrong if k < int8_misses else right)]))
-    (zoo / "gate.csv").write_text("\n".join(lines) + "\n")
+def spoil(record: Path, slices: int) -> None:
+    """A gate.csv whose int8 is sure of the wrong label on its first `slices`, as one from broken calibration is."""
+    rows = list(csv.DictReader(record.open(newline="")))
+    for row in rows[:slices]:
+        logits = [name for name in row if name.startswith("int8_")]
+        row |= {name: "9" if name != f"int8_{row['truth']}" else "-9" for name in logits}
+    with record.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def test_models_gate_judges_again(sh: Shell, zoo: Path) -> None:
     """The recorded logits decide: no loss is APPROVED, more than 1 % REJECTED with exit status 1; only --write changes the manifest."""
-    before = (zoo / "manifest.toml").read_text()
-    record(zoo, int8_misses=20)
-    done = sh("models", "gate", MODEL)
-    assert (done.status, "REJECTED\n  accuracy: int8 0.9500 against fp32 1.0000, 5.00% lost" in done.out) == (1, True)
-    assert (zoo / "manifest.toml").read_text() == before
-    record(zoo, int8_misses=0)
+    before = registry.read(MODEL, zoo.parent)
+    assert before.gate is not None
     done = sh("models", "gate", MODEL, "--write", "--json")
-    assert (done.status, done.lines[-1]["verdict"], done.lines[0]["name"], done.lines[0]["int8"]) == (0, "APPROVED", "accuracy", 1.0)
+    accuracy = (done.lines[0]["name"], round(done.lines[0]["int8"], 6))
+    assert (done.status, done.lines[-1]["verdict"], accuracy) == (0, "APPROVED", ("accuracy", before.gate.metrics["int8_accuracy"]))
     assert {row["batch"] for row in done.lines if row["row"] == "batch"} == {1, 2, 4, 24}
     assert registry.read(MODEL, zoo.parent).approved
+    written = (zoo / "manifest.toml").read_text()
+    spoil(zoo / "gate.csv", slices=30)
+    done = sh("models", "gate", MODEL)
+    assert (done.status, "REJECTED\n  accuracy: int8 0." in done.out) == (1, True)
+    assert (zoo / "manifest.toml").read_text() == written
+
+
+def test_models_gate_judges_the_files_of_its_record_only(sh: Shell, zoo: Path) -> None:
+    """A file that came in place of the one that was judged is not approved by the other's answers."""
+    before = (zoo / "manifest.toml").read_text()
+    shutil.copy(zoo / "model_fp32.onnx", zoo / "model_int8.onnx")
+    done = sh("models", "gate", MODEL, "--write")
+    assert (done.status, done.err.count("\n"), "holds the answers of other files" in done.err) == (1, 1, True)
+    assert (zoo / "manifest.toml").read_text() == before
 
 
 def test_models_gate_without_its_record(sh: Shell, zoo: Path) -> None:

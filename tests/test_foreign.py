@@ -12,7 +12,7 @@ from networks import Kind, network, write
 from onnx import TensorProto, helper, numpy_helper
 
 from models import foreign
-from models.foreign import Told, Unusable
+from models.foreign import Shown, Told, Unusable
 
 
 def look(folder: Path, kind: Kind, told: Told = Told(), labels: int = 0) -> foreign.Looked:  # noqa: B008 - a constant
@@ -56,7 +56,8 @@ def test_input_is_found_out(tmp_path: Path, kind: Kind, layout: str, size: int, 
         (Kind(), None, False, False, "logits (they do not sum to 1)"),
         (Kind(ends="log"), None, False, False, "logits"),
         (Kind(ends="softmax"), "Softmax", False, False, "a last Softmax, which is taken off"),
-        (Kind(ends="softmax, renamed"), None, True, False, "they sum to 1), whose logarithm is taken"),
+        (Kind(ends="softmax, renamed"), "Softmax", False, False, "a last Softmax, which is taken off"),
+        (Kind(ends="softmax, hidden"), None, True, False, "they sum to 1), whose logarithm is taken"),
         (Kind(ends="sigmoid", labels=2), "Sigmoid", False, False, "each label for itself"),
         (Kind(ends="one sigmoid"), "Sigmoid", False, True, "of the second label"),
         (Kind(ends="one logit"), None, False, True, "one logit of the second label"),
@@ -70,12 +71,57 @@ def test_output_is_found_out(tmp_path: Path, kind: Kind, node: str | None, proba
     assert said in looked.remarks[1]
 
 
-def test_map_is_found(tmp_path: Path) -> None:
-    """An output with a number for each label and cell is the map, and is said."""
-    looked = look(tmp_path, Kind(map=True))
+def test_a_map_is_taken_where_it_is_told(tmp_path: Path) -> None:
+    """A map decides the finding, and that is said; one that nobody names is not taken, and how to take it is said."""
+    told, untold = look(tmp_path, Kind(map=True), Told(map="map")), look(tmp_path, Kind(map=True))
 
-    assert (looked.given.map, looked.given.map_last) == ("map", False)
-    assert "Output map: a map of 4 x 12 x 12." in looked.remarks
+    assert (told.given.map, told.given.map_last, untold.given.map) == ("map", False, None)
+    assert "Output map: a map of 4 x 12 x 12; it decides the finding." in told.remarks
+    assert "Output map: not read; it looks like a map, and would decide the finding with --map map." in untold.remarks
+
+
+@pytest.mark.parametrize(("source", "axes", "taken"), [("map", 4, "evidence"), ("scores", 2, None)])
+def test_an_output_called_evidence(tmp_path: Path, source: str, axes: int, taken: str | None) -> None:
+    """It is the map where it has a number for each label and cell; where it has others it is none, and the file is read without."""
+    model = network(Kind(map=True))
+    model.graph.node.append(helper.make_node("Identity", [source], ["evidence"]))
+    model.graph.output.append(helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["batch", 4, None, None][:axes]))
+    onnx.save(model, tmp_path / "net.onnx")
+
+    assert foreign.look(tmp_path / "net.onnx", 4, Told(output="answer")).given.map == taken
+
+
+def behind(model: Any, *kinds: str) -> Any:
+    """`model` with nodes of these kinds behind its answer."""
+    model.graph.node[-1].output[0] = "before"
+    names = ["before", *(f"behind_{k}" for k in range(len(kinds) - 1)), "answer"]
+    more = {"Cast": {"to": TensorProto.FLOAT}, "Flatten": {"axis": 1}}
+    for k, kind in enumerate(kinds):
+        inputs = [names[k], *(["flat"] if kind == "Reshape" else [])]
+        model.graph.node.append(helper.make_node(kind, inputs, [names[k + 1]], **more.get(kind, {})))
+    return model
+
+
+@pytest.mark.parametrize("kind", [Kind(ends="sigmoid", labels=2), Kind(ends="one sigmoid"), Kind(ends="softmax")])
+def test_nodes_that_change_no_number_are_seen_through(tmp_path: Path, kind: Kind) -> None:
+    """A Sigmoid or Softmax is found behind Identity, Cast, Reshape and Flatten, as frameworks leave them there."""
+    onnx.save(behind(network(kind), "Identity", "Cast", "Reshape", "Flatten"), tmp_path / "net.onnx")
+
+    looked = foreign.look(tmp_path / "net.onnx", 2 if kind.ends.startswith("one") else kind.labels, Told())
+
+    assert (looked.given.node, looked.given.probabilities) == ("Softmax" if kind.ends == "softmax" else "Sigmoid", False)
+
+
+def test_it_is_looked_at_as_it_will_be_fed(tmp_path: Path) -> None:
+    """A file whose numbers overflow only with pictures from 0 to 255 is refused where it is to be fed so."""
+    model = network(Kind())
+    model.graph.node[-1].input[0] = "huge"
+    model.graph.node.insert(len(model.graph.node) - 1, helper.make_node("Exp", ["scores"], ["huge"]))
+    onnx.save(model, tmp_path / "net.onnx")
+
+    assert foreign.look(tmp_path / "net.onnx", 4, Told(gives="logits"), Shown()).taken.size == 96
+    with pytest.raises(Unusable, match="is not finite"):
+        foreign.look(tmp_path / "net.onnx", 4, Told(gives="logits"), Shown(255.0))
 
 
 def test_open_axes_are_told(tmp_path: Path) -> None:
@@ -112,7 +158,7 @@ def refused(path: Path, why: str, told: Told = Told(), labels: int = 4) -> None:
         (Kind(channels=16, size=16), Told(), 4, "does not say where its channels are"),
         (Kind(), Told(gives="softmax"), 4, "does not sum to 1"),
         (Kind(ends="softmax"), Told(gives="logits"), 4, "holds probabilities (Softmax)"),
-        (Kind(ends="softmax, renamed"), Told(gives="logits"), 4, "holds probabilities (sum of 1)"),
+        (Kind(ends="softmax, hidden"), Told(gives="logits"), 4, "holds probabilities (sum of 1)"),
         (Kind(), Told(output="scores"), 4, "no output of that name; it has answer"),
         (Kind(map=True), Told(output="map"), 4, "not (batch, label)"),
         (Kind(), Told(map="answer"), 4, "its map answer is (2, 4)"),
@@ -145,18 +191,18 @@ def test_inputs_that_are_no_picture_are_refused(tmp_path: Path, inputs: list[Any
 
 
 def test_numbers_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
-    """Two outputs that could be the logits, one number between 0 and 1 without a Sigmoid, and answers that are not finite are refused."""
+    """Two outputs that could be the logits, numbers between 0 and 1 without a Sigmoid, and answers that are not finite are refused."""
     path, model = tmp_path / "net.onnx", network(Kind())
     model.graph.output.append(helper.make_tensor_value_info("each", TensorProto.FLOAT, ["batch", 4]))
     onnx.save(model, path)
     refused(path, "several outputs of (batch, label) (has answer (2, 4), each (2, 4)); say --output NAME")
     assert foreign.look(path, 4, Told(output="answer")).given.logits == "answer"
 
-    model = network(Kind(ends="one sigmoid"))
-    model.graph.node[-1].output[0] = "share"
-    model.graph.node.append(helper.make_node("Identity", ["share"], ["answer"]))
-    onnx.save(model, path)
+    onnx.save(behind(network(Kind(ends="one sigmoid")), "Abs"), path)
     refused(path, "one number, from 0 to 1", labels=2)
+    onnx.save(behind(network(Kind(ends="sigmoid")), "Abs"), path)
+    refused(path, "4 numbers that do not sum to 1, from 0 to 1 and of no Sigmoid that could be taken off; export its logits")
+    assert foreign.look(path, 4, Told(gives="logits")).given.node is None
 
     model = network(Kind())
     model.graph.initializer[3].CopyFrom(numpy_helper.from_array(np.full(4, np.nan, np.float32), "prior"))

@@ -63,7 +63,7 @@ def test_equal() -> None:
     """int8 that answers as fp32 does is approved, with its numbers."""
     found = verdict(logits(8), logits(8))
 
-    assert (found.verdict, found.reasons, found.remarks) == ("APPROVED", [], [])
+    assert (found.verdict, found.reasons) == ("APPROVED", [])
     assert found.metrics["int8_accuracy"] == 0.99
     assert found.metrics["int8_recall_glioma"] == 0.96
     assert found.metrics["agreement"] == 1.0
@@ -153,18 +153,53 @@ def test_few_blocks_prove_nothing() -> None:
 def test_nothing_to_judge() -> None:
     """Without a slice int8 is not approved."""
     nothing = np.zeros((0, 4), np.float32)
-    assert numbers(judge(record(nothing, nothing, np.zeros(0, np.int64)))) == ["blocks"]
+    found = judge(record(nothing, nothing, np.zeros(0, np.int64)))
+    assert (numbers(found), found.remarks) == (["blocks", *(f"recall_{label}" for label in LABELS)], [])
 
 
 def test_a_label_that_never_occurs() -> None:
-    """It rejects nothing, is remarked, and has no numbers; the other numbers are those of the labels that occur."""
+    """int8 may lose it wholly, and is rejected; it has no numbers, the others are those of the labels that occur."""
     truth = np.repeat([0, 1, 3], 100)
     found = judge(record(missing([0], truth), missing([0], truth), truth))
 
-    assert found.verdict == "APPROVED"
-    assert found.remarks == ["recall_pituitary: no slice of it was judged"]
+    assert found.verdict == "REJECTED"
+    assert found.reasons == ["recall_pituitary: no slice of it was judged"]
     assert "int8_recall_pituitary" not in found.metrics
     assert found.metrics["int8_balanced_accuracy"] == pytest.approx((0.99 + 1 + 1) / 3, abs=1e-6)
+
+
+def test_no_difference_proves_no_more_than_its_blocks() -> None:
+    """Where the variants differ nowhere the bound is 0, and a remark says how many of other blocks could differ all the same."""
+    words = {"block": [f"{k // 200}-{k % 30}" for k in range(800)]}
+    found = judge(record(logits(), logits(0), words=words))
+    lost = judge(record(logits(), logits(1), words=words))
+
+    assert found.metrics["drop_recall_glioma_upper"] == 0
+    assert found.remarks[0] == "accuracy: no difference seen; with 95 % confidence up to 2.5% of blocks could differ"
+    assert found.remarks[1] == "recall_glioma: no difference seen; with 95 % confidence up to 9.5% of blocks could differ"
+    assert [remark.split(":")[0] for remark in lost.remarks] == ["recall_meningioma", "recall_pituitary", "recall_notumor"]
+
+
+def test_a_label_of_few_blocks() -> None:
+    """A recall of fewer than 20 blocks is remarked."""
+    words = {"block": [f"g{k % 19}" if k < 200 else str(k) for k in range(800)]}
+    found = judge(record(logits(), logits(1), words=words))
+
+    assert "recall_glioma: 19 blocks only, its bound promises little" in found.remarks
+
+
+def test_findings_that_change() -> None:
+    """Where every block was called as a study, int8 is rejected for findings that are not fp32's, whatever slices say; 1 % may change."""
+
+    def called(others: int, blocks: int) -> GateVerdict:
+        base = record(logits(), logits(), words={"block": [str(k % 200) for k in range(800)]})
+        right, other = Call("present", "glioma", 0.9), Call("unsure", "glioma", 0.6)
+        rows = [StudyRow(str(k), "glioma", 4, {"fp32": right, "int8": other if k < others else right}) for k in range(blocks)]
+        return judge(Record(base.labels, base.absent, base.truth, base.logits, base.words, tuple(rows)))
+
+    assert called(3, 200).reasons == ["findings: int8 finds otherwise than fp32 in 3 of 200, at most 1% is allowed"]
+    assert called(2, 200).verdict == "APPROVED"
+    assert called(3, 14).verdict == "APPROVED"
 
 
 def test_a_group_that_loses() -> None:
@@ -188,7 +223,7 @@ def test_studies_that_are_called_otherwise() -> None:
     found = judge(Record(base.labels, base.absent, base.truth, base.logits, studies=studies))
 
     assert (found.metrics["studies"], found.metrics["fp32_studies_right"], found.metrics["int8_studies_right"]) == (2, 2, 1)
-    assert found.remarks == ["studies: int8 calls 1 of 2 wrong that fp32 calls right: s1 (glioma: unsure glioma)"]
+    assert found.remarks[-1] == "studies: int8 calls 1 of 2 wrong that fp32 calls right: s1 (glioma: unsure glioma)"
 
 
 @pytest.mark.parametrize("wrong", [Batched(0.3, 1.0), Batched(0.1, 0.9), Batched(np.nan, 1.0)])
@@ -260,13 +295,14 @@ def against_fp32(said: Floats, path: Path, pictures: Floats) -> GateVerdict:
 
 
 def test_biased_calibration(said: Floats, pictures: Floats, tmp_path: Path) -> None:
-    """The bundled fp32, quantised with pictures that are nearly black, is rejected; fp32 in its own place is not."""
+    """The bundled fp32, quantised with pictures that are nearly black, is rejected; fp32 in its own place loses nothing."""
     recipe = registry.read(MODEL).recipe
     dark = (np.random.default_rng(0).random((8, recipe.channels, recipe.size, recipe.size)) * 0.02 - recipe.mean) / recipe.std
     quantise(FOLDER / "model_fp32.onnx", tmp_path / "int8.onnx", [dark.astype(np.float32)], "minmax")
     found = against_fp32(said, tmp_path / "int8.onnx", pictures)
 
-    assert against_fp32(said, FOLDER / "model_fp32.onnx", pictures).verdict == "APPROVED"
+    own = against_fp32(said, FOLDER / "model_fp32.onnx", pictures)
+    assert not [reason for reason in own.reasons if "no slice of it was judged" not in reason]
     assert found.verdict == "REJECTED"
     assert "accuracy" in numbers(found)
     assert found.metrics["drop_accuracy"] > 0.1

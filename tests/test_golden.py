@@ -52,6 +52,12 @@ def test_many_fill_a_batch_of_24() -> None:
     assert (image[:8] == golden.inputs(recipe)).all()
 
 
+@pytest.mark.parametrize(("logits", "near"), [((0.1, -0.3), 0.02), ((1.0, -5.0), 0.1), ((300.0, 0.0), 6.0)])
+def test_tolerance_is_a_share_of_the_largest_logit(logits: tuple[float, float], near: float) -> None:
+    """What rounding explains grows with the logits, and is small for a network whose logits are."""
+    assert golden.tolerance(FixedModel(logits), Recipe(size=32)) == near
+
+
 def test_write(tmp_path: Path) -> None:
     """What is written is what both variants answer, under the digest that the manifest gets, and both replay it."""
     networks = {"fp32": FixedModel((1.0, 2.0)), "int8": FixedModel((1.5, 2.0))}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from heads import head, write_picture, write_rows
 from objects import SECRET, dataset, write
 
-from listener import material
-from listener.material import NoMaterial
+from listener import material, trial
+from listener.material import Block, NoMaterial
 from models import registry
 from models.manifest import Manifest, Recipe, Window
 from pipeline import decode
@@ -135,6 +139,8 @@ def test_a_csv_names_pictures_and_folders(folder: Path) -> None:
         ({"file": "a", "label": "Gliom"}, "line 2: label 'Gliom' is none of glioma, notumor"),
         ({"file": "nowhere.png", "label": "glioma"}, "nowhere.png does not exist; files are named from the CSV's folder"),
         ({"path": "a", "label": "glioma"}, "wants columns file and label"),
+        ({"file": "", "label": "glioma"}, "line 2: its file is missing; each row has a file and its label"),
+        ({"file": "a", "label": ""}, "line 2: its label is missing"),
     ],
 )
 def test_what_a_csv_says_wrong(folder: Path, row: dict[str, str], why: str) -> None:
@@ -143,6 +149,56 @@ def test_what_a_csv_says_wrong(folder: Path, row: dict[str, str], why: str) -> N
     with pytest.raises(NoMaterial, match=r"truth\.csv") as caught:
         material.labelled(folder / "truth.csv", LABELS)
     assert why in str(caught.value)
+
+
+def test_a_row_that_ends_early(folder: Path) -> None:
+    """A row without its last columns is named as one."""
+    (folder / "truth.csv").write_text("label,file\nglioma\n")
+    with pytest.raises(NoMaterial, match=r"truth\.csv, line 2: its file is missing"):
+        material.labelled(folder / "truth.csv", LABELS)
+
+
+def test_a_picture_counts_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A copy of a picture under another name is passed over aloud: it would judge what its twin calibrated."""
+    shutil.copy(folder / "c.png", folder / "copy.png")
+
+    assert len(material.unlabelled(folder)) == 4
+    assert "copy.png: the same picture as" in capfd.readouterr().err
+
+
+def test_one_picture_with_two_labels(folder: Path) -> None:
+    """Which of them is true nobody knows, so both files are named."""
+    shutil.copy(folder / "c.png", folder / "copy.png")
+    write_rows(folder / "truth.csv", {"file": "c.png", "label": "glioma"}, {"file": "copy.png", "label": "notumor"})
+    with pytest.raises(NoMaterial, match=r"copy\.png: is notumor, and the same picture .*c\.png is glioma"):
+        material.labelled(folder / "truth.csv", LABELS)
+
+
+def test_what_cannot_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that nobody may open is no material, and the line names it and no other place."""
+
+    def shut(self: Path, *more: object, **named: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", shut)
+    with pytest.raises(NoMaterial, match=r"c\.png: cannot be read \(Permission denied\)"):
+        material.unlabelled(folder / "c.png")
+
+
+@pytest.mark.parametrize(("blocks", "slices"), [(150, 2), (300, 1), (3, 100), (5, 3)])
+def test_calibration_is_even(monkeypatch: pytest.MonkeyPatch, blocks: int, slices: int) -> None:
+    """200 slices at most calibrate, and of whatever count of blocks the first and the last are among them and none is far from one."""
+    made = [Block(Path(str(k))) for k in range(blocks)]
+
+    def fed(some: list[Block], *more: object) -> Iterator[tuple[Block, Any]]:
+        yield from ((block, SimpleNamespace(tensor=np.full((slices, 1, 1, 1), int(str(block.what))))) for block in some)
+
+    monkeypatch.setattr(material, "prepared", fed)
+    told = np.concatenate(trial.calibration(made, bundled(), decode.decode)).ravel()
+
+    assert len(told) == min(200, blocks * slices)
+    assert (told[0], told[-1]) == (0, blocks - 1)
+    assert np.diff(told).max() <= 2
 
 
 def test_folders_that_are_no_labels(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -28,12 +28,17 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from listener import cli
 from models import manifest as manifests
+from models import quantise
+from models.manifest import Label, Manifest
 from models.record import read as read_record
+from pipeline.aggregate import aggregate
+from pipeline.records import Affine, Geometry, Prediction, Source
 from scripts import example_ct
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "your-own-model.md"
 NAMES = ",".join(LABELS)
+TWO = ("glioma", "notumor")  # what the material shows
 
 
 class Said(NamedTuple):
@@ -107,7 +112,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory, slices: list[pydicom.Datas
 def mine(tmp_path_factory: pytest.TempPathFactory, heads: Path) -> Path:
     """The folder of an imported model, with int8; what the import said is in said.txt beside it."""
     into = tmp_path_factory.mktemp("imported")
-    said = import_(write(into / "net.onnx", Kind(layout="nhwc", ends="softmax", map=True)), into, "--calibration", heads)
+    file = write(into / "net.onnx", Kind(layout="nhwc", ends="softmax", map=True, labels=2))
+    said = import_(file, into, "--map", "map", "--calibration", heads, labels=",".join(TWO))
     assert said.status == 0, said.err
     (into / "said.txt").write_text(said.out)
     return into / "mine"
@@ -137,11 +143,13 @@ def test_import_says_what_it_found_and_assumed(mine: Path) -> None:
         "net.onnx: imported as mine 1.0.0",
         "Input image: nhwc, 3 channels, 96 x 96 pixels, any number at once.",
         "a last Softmax, which is taken off",
-        "Output map: a map of 4 x 12 x 12.",
+        "Output map: a map of 2 x 12 x 12; it decides the finding.",
         "grey from 0 to 1, the same in every channel (assumed;",
         "Reads: T1 MR of the head (assumed;",
         "its ranges are those of 24 slices (percentile)",
         "Judged on 24 slices of 24 studies and pictures, by fp32's own answers",
+        "Each picture counted as independent of the others",
+        "remark: accuracy: no difference seen; with 95 % confidence up to 11.7% of blocks could differ",
         "int8 is APPROVED.",
         "What it learnt from is unknown",
         f"vitalcheck analyze STUDY --out results --model {mine}",
@@ -159,7 +167,7 @@ def test_imported_is_a_model_like_any_other(mine: Path) -> None:
     verified = run("models", "verify", f"{mine}/")
     assert verified.status == 0, verified.out
     assert "missing" not in verified.out
-    record = read_record(mine, LABELS, "notumor")
+    record = read_record(mine, TWO, "notumor")
     assert (len(record), len(record.studies)) == (24, 24)
     assert "1.2.826" not in (mine / "gate.csv").read_text() + (mine / "gate_studies.csv").read_text()
     assert mine.stat().st_mode & 0o777 == 0o777 & ~umask()
@@ -232,6 +240,94 @@ def test_rejected_int8_leaves_fp32_serving(tmp_path: Path, heads: Path, studies:
     told = answers(studies, tmp_path / "mine", tmp_path / "out")
     assert found(told[True]) == ("glioma", "present")
     assert {answer["variant"] for answer in told.values()} == {"fp32"}
+
+
+def test_a_label_that_nobody_judged(tmp_path: Path, heads: Path) -> None:
+    """int8 that was asked about two of four labels is REJECTED, and the remarks are said then, too."""
+    said = import_(write(tmp_path / "net.onnx", Kind()), tmp_path, "--calibration", heads)
+
+    assert "recall_meningioma: no slice of it was judged" in said.out
+    assert "remark: recall_glioma: no difference seen" in said.out
+    assert "int8 is REJECTED" in said.out
+
+
+def test_a_map_that_says_otherwise(tmp_path: Path, heads: Path) -> None:
+    """A map that would find what the logits deny is refused: it would decide, and the logits are judged."""
+    model = network(Kind(map=True, labels=2))
+    last = model.graph.node[-1]
+    last.op_type = "Neg"
+    onnx.save(model, tmp_path / "net.onnx")
+
+    said = import_(tmp_path / "net.onnx", tmp_path, "--map", "map", "--truth", heads, labels=",".join(TWO))
+
+    assert (said.status, said.err.count("vitalcheck: ")) == (1, 1), said.err
+    assert "its map names another label than its logits on 48 of 48 slices" in said.err
+
+
+def test_int8_that_cannot_be_opened(tmp_path: Path, heads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An int8 that ONNX Runtime makes and cannot load is none: that is said, no file of it is left, and fp32 answers."""
+
+    def made(fp32: Path, int8: Path, *more: object, **named: object) -> None:
+        int8.write_bytes(b"not a network")
+
+    monkeypatch.setattr(quantise, "quantise", made)
+    said = import_(write(tmp_path / "net.onnx", Kind()), tmp_path, "--calibration", heads)
+
+    assert said.status == 0, said.err
+    assert "There is no int8: " in said.out
+    assert "model_int8.onnx: ONNX Runtime cannot load it" in said.out
+    assert not (tmp_path / "mine" / "model_int8.onnx").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/tmp/x"), MemoryError()])
+def test_what_the_machine_lacks(tmp_path: Path, heads: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A disk or a memory that is full is one line about that, and not about --into."""
+
+    def made(*more: object, **named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(quantise, "quantise", made)
+    said = import_(write(tmp_path / "net.onnx", Kind()), tmp_path / "new", "--calibration", heads)
+
+    assert (said.status, said.err.count("vitalcheck: ")) == (1, 1), said.err
+    assert "/tmp/x: No space left" in said.err or "memory does not suffice" in said.err
+    assert "--into" not in said.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    """--into below a file is refused, and the line says what to do."""
+    (tmp_path / "file").write_text("")
+    said = import_(write(tmp_path / "net.onnx", Kind()), tmp_path / "file" / "new")
+
+    assert (said.status, len(said.err.splitlines())) == (1, 1), said.err
+    assert "cannot be written to" in said.err and "give another --into" in said.err
+
+
+def test_limits_say_what_is_true(mine: Path, tmp_path: Path) -> None:
+    """That int8 was judged by fp32, that a map decides and that feeding was assumed stand there where it is so, and nowhere else."""
+    own = " ".join(manifests.read(mine / "manifest.toml").limits)
+    assert import_(write(tmp_path / "net.onnx", Kind()), tmp_path, "--scale", "255").status == 0
+    fp32 = " ".join(manifests.read(tmp_path / "mine" / "manifest.toml").limits)
+
+    for words in ("Its int8 was judged by", "Its findings are made of its map", "was assumed, for nobody told"):
+        assert words in own and words not in fp32
+
+
+def test_a_region_on_a_map_that_is_no_square(tmp_path: Path) -> None:
+    """Rows and columns of a map have each their own size in pixels, so that a region lies where the cell does."""
+    labels = [Label(name=name, value="1", scheme="SCT", meaning=name) for name in TWO]
+    maps = np.zeros((1, 2, 10, 20), np.float32)
+    maps[0, 0] = -5.0
+    maps[0, 0, 7:9, 3:5] = 9.0
+    where = {"head_area": np.ones(1, np.float32), "to_source": Affine(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 224, 224), "geometry": Geometry()}
+    told = {"variant": "fp32", "agreement": "not compared", "sources": (Source("1"),), "logits": np.zeros((1, 2), np.float32)}
+
+    finding = aggregate(Prediction(evidence=maps, **told, **where), Manifest(name="m", version="1", labels=labels))
+
+    column, row = np.mean(finding.region[:-1], axis=0)
+    assert abs(row - 8 * 22.4) < 22.4
+    assert abs(column - 4 * 11.2) < 11.2
 
 
 def test_too_little_to_prove_anything(tmp_path: Path, studies: Path) -> None:
@@ -316,6 +412,10 @@ CT = 'modality = "CT"\n'
         (["--calibration", "one"], 1, "half of them calibrate, the others judge; give more"),
         (["--calibration", "unreadable"], 1, "none of the calibration material can be read by the model"),
         (["--truth", "nothing"], 1, "a folder for each label is wanted"),
+        (["--truth", "nowhere"], 2, "'nowhere' does not exist"),
+        (["--calibration", "nowhere"], 2, "'nowhere' does not exist"),
+        (["--label", "wart=1:99X:Wart"], 2, "--label wart: --labels (glioma,meningioma,notumor,pituitary) does not name it"),
+        (["--recipe", "text.toml"], 1, "recipe: size: "),
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(
@@ -324,6 +424,7 @@ def test_refusals_are_one_line_and_leave_nothing(
     """Each says what is wrong and how to mend it, in one line; no folder, no part of one and not --into itself is left."""
     monkeypatch.chdir(tmp_path)
     texts = {"bad": "[", "flat": "recipe = 3", "ours": 'name = "x"', "key": "[recipe]\nsise = 3", "ct": CT, "twice": "[recipe]\nmean = 0.5"}
+    texts["text"] = '[recipe]\nsize = "large"'
     for name, text in texts.items():
         Path(f"{name}.toml").write_text(text)
     Path("nothing").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models import foreign, quantise, wrapping
-from models.foreign import Told
+from models.foreign import Shown, Told
 from models.quantise import Method, NotQuantised
 from models.runtime import Session
-from models.wrapping import Shown
 
 
 def wrapped(folder: Path, kind: Kind) -> Path:
     source, path = folder / "theirs.onnx", folder / "fp32.onnx"
     onnx.save(network(kind), source)
-    onnx.save(wrapping.wrapped(foreign.look(source, 4, Told()), Shown(), LABELS, "0123"), path)
+    onnx.save(wrapping.wrapped(foreign.look(source, 4, Told(map="map" if kind.map else None)), Shown(), LABELS, "0123"), path)
     return path
 
 
@@ -115,3 +115,15 @@ def test_what_cannot_be_quantised_says_why(tmp_path: Path) -> None:
     with pytest.raises(NotQuantised, match=r"cannot quantise it .*; fp32 can be served without int8") as caught:
         quantise.quantise(wrapped(tmp_path, Kind()), tmp_path / "int8.onnx", [np.zeros((2, 3, 64, 96), np.float32)])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_what_the_machine_lacks_is_not_the_networks_fault(tmp_path: Path, error: Exception) -> None:
+    """A full disk or memory is said to be that, and not that the network cannot be quantised."""
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        yield pictures(2)
+        raise error
+
+    with pytest.raises(type(error)):
+        quantise.quantise(wrapped(tmp_path, Kind()), tmp_path / "int8.onnx", batches())

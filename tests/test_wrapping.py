@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import LABELS, Kind, network, write
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from models import foreign, wrapping
-from models.foreign import Looked, Told, Unusable
+from models.foreign import Looked, Shown, Told, Unusable
+from models.manifest import Recipe
 from models.runtime import Foreign, Outputs, Session
-from models.wrapping import Shown
 
 KINDS = st.builds(
     Kind,
     layout=st.sampled_from(["nchw", "nhwc"]),
     size=st.sampled_from([96, 120, 240]),
     channels=st.sampled_from([1, 3]),
-    ends=st.sampled_from(["logits", "softmax", "softmax, renamed", "log", "sigmoid", "one sigmoid", "one logit"]),
+    ends=st.sampled_from(["logits", "softmax", "softmax, renamed", "softmax, hidden", "log", "sigmoid", "one sigmoid", "one logit"]),
     batch=st.sampled_from(["batch", 1, 3]),
     type=st.sampled_from([TensorProto.FLOAT, TensorProto.FLOAT16]),
     map=st.booleans(),
@@ -40,7 +40,8 @@ def wrap(folder: Path, kind: Kind, shown: Shown = Shown(), opened: Any = None) -
     path, ours = folder / "theirs.onnx", folder / "ours.onnx"
     onnx.save(opened or network(kind), path)
     names = LABELS[:2] if kind.ends.startswith("one") else LABELS[: kind.labels]
-    looked = foreign.look(path, len(names), Told())
+    has_map = kind.map and not kind.ends.startswith("one")  # which has one number a cell for two labels
+    looked = foreign.look(path, len(names), Told(map="map" if has_map else None))
     model = wrapping.wrapped(looked, shown, names, "0123")
     onnx.save(wrapping.freed(model, looked.taken.batch) if looked.taken.batch else model, ours)
     return looked, ours
@@ -88,6 +89,33 @@ def test_wrapped_says_what_the_original_says(kind: Kind, shown: Shown, seed: int
     if ours.evidence is not None:
         np.testing.assert_allclose(ours.evidence, np.stack([said["map"] for said in answers]), rtol=near, atol=near)
     assert (ours.evidence is not None) == (looked.given.map is not None)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_are_other_answers(tmp_path: Path, wrong: float) -> None:
+    """A wrapped file that answers nan where the original answers numbers is refused."""
+    looked, path = wrap(tmp_path, Kind())
+    model = onnx.load(path)
+    (prior,) = [tensor for tensor in model.graph.initializer if tensor.name.endswith("prior")]
+    prior.CopyFrom(numpy_helper.from_array(np.full(4, wrong, np.float32), prior.name))
+    onnx.save(model, path)
+
+    with pytest.raises(Unusable, match="get other answers than one by one"):
+        wrapping.check(path, looked, Shown(), 4)
+
+
+def test_it_is_compared_as_it_will_be_fed(tmp_path: Path) -> None:
+    """A wrapped file that differs only for pictures from 0 to 255 is refused where the recipe feeds it such, and not otherwise."""
+    looked, path = wrap(tmp_path, Kind())
+    model = onnx.load(path)
+    model.graph.node[0].output[0] = "uncut"
+    model.graph.node.insert(1, helper.make_node("Clip", ["uncut", "", "most"], [wrapping.PREFIX + "image"]))
+    model.graph.initializer.append(helper.make_tensor("most", TensorProto.FLOAT, [], [2.0]))
+    onnx.save(model, path)
+
+    wrapping.check(path, looked, Shown(), 4)
+    with pytest.raises(Unusable, match="get other answers than one by one"):
+        wrapping.check(path, looked, Shown(), 4, Recipe(size=96, mean=0.0, std=1 / 255))
 
 
 def test_each_channel_is_shown_its_own_way(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def pitfalls(material: Material) -> Any:
     axes.set(ylabel=f"labels right (from {low:.1f})", ylim=(low, 1.06), title="The same network, made int8 in several ways")
     axes.set_yticks(np.linspace(low, 1.0, round((1.0 - low) * 10) + 1))
     axes.set_xticks(range(len(sets)), sets)
-    axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=min(len(methods), 3))
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
     axes.grid(axis="y", alpha=0.3)
     return figure
 
