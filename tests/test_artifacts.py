@@ -11,6 +11,8 @@ import onnxruntime
 import pytest
 
 from models.manifest import Manifest, read, sha256
+from models.record import VARIANTS
+from models.record import read as read_record
 from models.runtime import Session
 
 FOLDER = Path(__file__).parent.parent / "models" / "zoo" / "brain_tumor_4class"
@@ -92,17 +94,15 @@ def test_logits_are_the_evidence_pooled(variant: str, manifest: Manifest, golden
 def test_the_gate_can_be_judged_again_from_what_is_shipped(manifest: Manifest) -> None:
     """gate.csv holds as many slices as the verdict counts, and their accuracy is the verdict's."""
     assert manifest.gate is not None
-    rows = np.genfromtxt(FOLDER / "gate.csv", delimiter=",", skip_header=1, dtype=str)
-    truth = np.array([manifest.label_names.index(label) for label in rows[:, 1]])
-    fp32, int8 = rows[:, 2:6].astype(float), rows[:, 6:10].astype(float)
-    assert len(rows) == manifest.gate.metrics["slices"]
-    assert (fp32.argmax(1) == truth).mean() == pytest.approx(manifest.gate.metrics["fp32_accuracy"], abs=1e-6)
-    assert (int8.argmax(1) == truth).mean() == pytest.approx(manifest.gate.metrics["int8_accuracy"], abs=1e-6)
+    record = read_record(FOLDER, manifest.label_names, manifest.absent)
+    assert len(record) == manifest.gate.metrics["slices"] and len(record.studies) == manifest.gate.metrics["studies"]
+    for variant in VARIANTS:
+        right = (record.logits[variant].argmax(1) == record.truth).mean()
+        assert right == pytest.approx(manifest.gate.metrics[f"{variant}_accuracy"], abs=1e-6)
 
 
 def test_fp32_is_as_good_as_the_rehearsal(manifest: Manifest) -> None:
     """fp32 names at least 94 of 100 of fold 4's slices right; less is a bug of the training."""
-    rows = np.genfromtxt(FOLDER / "gate.csv", delimiter=",", skip_header=1, dtype=str)
-    fold4 = rows[np.char.startswith(rows[:, 0], "slices/")]
-    truth = np.array([manifest.label_names.index(label) for label in fold4[:, 1]])
-    assert (fold4[:, 2:6].astype(float).argmax(1) == truth).mean() >= 0.94
+    record = read_record(FOLDER, manifest.label_names, manifest.absent)
+    fold4 = record.take(np.array(record.words["part"]) == "4")
+    assert len(fold4) and (fold4.logits["fp32"].argmax(1) == fold4.truth).mean() >= 0.94
