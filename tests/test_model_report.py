@@ -188,6 +188,7 @@ def test_the_page_alone_loads_neither_torch_nor_matplotlib() -> None:
     assert not set(result.stdout.split()) & {"torch", "matplotlib", "onnxruntime", "nibabel"}
 
 
+@pytest.mark.train
 def test_rendering_twice_gives_the_same_bytes(tmp_path: Path, folder: Path) -> None:
     """Page, plots and cards: no date, no version of a library; and a plot whose file went away goes too."""
     pytest.importorskip("matplotlib")
@@ -205,6 +206,7 @@ def test_rendering_twice_gives_the_same_bytes(tmp_path: Path, folder: Path) -> N
     assert not (docs / "model-report" / "curve.png").exists()
 
 
+@pytest.mark.train
 def test_areas_of_the_roc_plot() -> None:
     """A score that orders all slices rightly has the area 1, one that says nothing 0.5."""
     plots = pytest.importorskip("scripts.report.plots", exc_type=ImportError)
