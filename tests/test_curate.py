@@ -147,11 +147,13 @@ def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path) -> Non
     assert rows_of(out) == first
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter1.txt").write_text("mine")
-    with pytest.raises(DataError, match="this command did not make it"):
-        curate(source, tmp_path / "thesis", replace_old=True)
+    (out / "volumes").mkdir()  # a data set that somebody joined with what curate made
+    for theirs in (tmp_path / "thesis", out):
+        with pytest.raises(DataError, match="not only this command made it"):
+            curate(source, theirs, replace_old=True)
     with pytest.raises(DataError, match="must lie beside each other"):
         curate(source, source / "out")
-    assert (tmp_path / "thesis/chapter1.txt").read_text() == "mine"
+    assert (tmp_path / "thesis/chapter1.txt").read_text() == "mine" and (out / "volumes").is_dir()
 
 
 def test_bad_pictures_are_listed_and_can_be_skipped(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_teaching_leaves_no_tumour_at_zero_and_is_not_done_twice(
 ) -> None:
     """The map of no tumour learns nothing, and what was taught once is read from its file."""
     qat.quantise(network, samples, FEED, TINY, tmp_path)
-    taught = torch.load(tmp_path / "qat.pt", weights_only=True)
+    taught = torch.load(tmp_path / "qat.pt", weights_only=True)["student"]
     assert not taught["head.weight"][ABSENT].any() and taught["head.bias"][ABSENT] == 0
     monkeypatch.setattr(qat, "teach", lambda *_: pytest.fail("taught twice"))
     qat.quantise(network, samples, FEED, TINY, tmp_path)
