@@ -52,7 +52,7 @@ class Runner(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What the issue asks int8 in ONNX Runtime to be, at batch 24, against one rival."""
+    """What is asked of int8 in ONNX Runtime, at batch 24, against one rival."""
 
     network: str
     runtime: str
@@ -148,7 +148,7 @@ def _timed(runner: Runner, tensor: Floats) -> float:
 
 
 def ratios(rows: list[pitfalls.Row]) -> Iterator[str]:
-    """How many times as long and as large everyone else is as int8 in ONNX Runtime, and what the issue asks for."""
+    """How many times as long and as large everyone else is as int8 in ONNX Runtime, and what is asked for."""
     for threads, batch in sorted({(row["threads"], row["batch"]) for row in rows}):
         here = [row for row in rows if (row["threads"], row["batch"]) == (threads, batch)]
         int8 = next(row for row in here if (row["network"], row["runtime"], row["precision"]) == (OURS, "ONNX Runtime", "int8"))

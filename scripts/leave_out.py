@@ -32,7 +32,7 @@ from scripts.learnt import CLEAR, FEED, FULL, NAMES, digest, measured_heads, rea
 from scripts.study_rule import head_area
 
 SHORT = replace(FULL, sizes=(160, 160, 224, 224))  # fewer epochs than what serves: some six minutes a run, and figures that flatter nobody
-WIDENED = 11  # pixels of 224: about 5 mm to every side (models.md: the pointing game's slightly widened mask)
+WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
 PATIENTS, HEADS = ("volume", "dicom"), ("healthy",)  # sources whose parts are patients, and healthy heads; all other parts are folds
 PAINTED = "colin27"  # the head that phantoms are painted into: whoever leaves it out leaves them out
 Rows = NDArray[np.bool_]

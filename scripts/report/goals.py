@@ -1,4 +1,4 @@
-"""What was asked for (issue 11, 'It is done when') against what was measured: met, missed, or not measured yet."""
+"""What was asked for against what was measured: met, missed, or not measured yet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Goal(NamedTuple):
 
 
 def goals(material: Material) -> list[Goal]:
-    """All of them, in the order of the issue."""
+    """All of them, in the order of the report."""
     rooms = (_fold, _volumes, _patients, _healthy, _healthy_studies, _size, _speed, _not_inferior, _pointed, _phantoms)
     return [goal for room in rooms for goal in room(material)]
 
