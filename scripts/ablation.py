@@ -49,6 +49,7 @@ def _not(*sources: str) -> Callable[[Examples], Rows]:
 CONFIGURATIONS: dict[str, Configuration] = {
     "whole": Configuration(),
     "one label per slice, no masks": Configuration(change=lambda plan: replace(plan, masks=False)),
+    "without a loss for the place": Configuration(change=lambda plan: replace(plan, place=0.0)),
     "without the volumes": Configuration(keep=_not("volume")),
     "without healthy heads": Configuration(keep=_not("healthy", "phantom")),
     "with tumours pasted and healed": Configuration(change=lambda plan: replace(plan, shares=MADE_UP)),

@@ -39,7 +39,7 @@ from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, COLIN, LABELS, LEARNED_FROM, LIMITS, NAME, RULE, SETS, START, SUBJECT
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 Sessions = dict[Variant, Session]
 
 app = typer.Typer(add_completion=False)

@@ -20,6 +20,7 @@ from models.manifest import read, sha256  # noqa: E402
 from models.runtime import Session  # noqa: E402
 from models.training import data, loop, qat  # noqa: E402
 from models.training.export import ExportError, check_parity  # noqa: E402
+from models.training.loop import misplaced  # noqa: E402
 from models.training.network import Network, against, load_imagenet, pool  # noqa: E402
 from scripts import learnt, train_image_model  # noqa: E402
 from scripts.datasets import bundled_head  # noqa: E402
@@ -167,6 +168,31 @@ def test_a_tumour_slice_without_a_mask_teaches_no_cell() -> None:
     """Where nobody said where the tumour is, no cell is called healthy."""
     target = data.cells(torch.zeros(1, 1, 224, 224), torch.tensor([0]), ABSENT, 14)
     assert (target == data.IGNORED).all()
+
+
+def test_evidence_beside_the_tumour_costs() -> None:
+    """The strongest cell in the tumour costs nothing, one in the ring that no cell's label speaks of does, and no tumour costs none."""
+    slices = samples(labels=[1, ABSENT])
+    _, masks, labels = slices.take(torch.arange(2))
+    inside, beside = torch.zeros(2, 4, 14, 14), torch.zeros(2, 4, 14, 14)
+    target = data.cells(masks, labels, ABSENT, 14)
+    beside[0, 1][target[0] == data.IGNORED] = inside[0, 1, 7, 7] = 20.0
+    assert misplaced(inside, masks, labels, ABSENT) < 0.01 < 10 < misplaced(beside, masks, labels, ABSENT)
+    assert misplaced(beside[1:], masks[1:], labels[1:], ABSENT) == 0
+
+
+def test_the_smallest_tumour_has_a_place() -> None:
+    """Where no cell is mostly tumour, the one with most of it is the place."""
+    mask, map_ = torch.zeros(1, 1, 224, 224), torch.zeros(1, 4, 14, 14)
+    mask[0, 0, 84:88, 84:88] = 1
+    map_[0, 2, 5, 5] = 20.0
+    assert misplaced(map_, mask, torch.tensor([2]), ABSENT) < 0.01
+
+
+def test_tumours_of_a_named_source_are_drawn_more_often() -> None:
+    """A source's weight holds for all its slices, the weight of its tumours for these alone."""
+    of = data.weights(replace(samples(labels=[1, 1, ABSENT, ABSENT]), sources=("web", "fold", "web", "fold")), {}, {"web": 3.0})
+    assert of[0] == 3 * of[1] and of[2] == of[3]
 
 
 @pytest.mark.parametrize(

@@ -92,10 +92,13 @@ def mean_inside(grey: Tensor, where: Tensor) -> Tensor:
     return (grey * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp(min=1)
 
 
-def weights(samples: Samples, source_weights: dict[str, float]) -> Tensor:
-    """How often each slice is drawn: labels by the root of their rarity, times the weight of its source (1 unless named)."""
+def weights(samples: Samples, source_weights: dict[str, float], tumour_weights: dict[str, float]) -> Tensor:
+    """How often each slice is drawn: labels by the root of their rarity, times the weight of its source (1 unless named), a tumour's
+    times that of its source's tumours.
+    """
     count = torch.bincount(samples.labels, minlength=int(samples.labels.max()) + 1).clamp(min=1).float()
-    return count.rsqrt()[samples.labels] * torch.tensor([source_weights.get(source, 1.0) for source in samples.sources])
+    whole, tumours = (torch.tensor([of.get(source, 1.0) for source in samples.sources]) for of in (source_weights, tumour_weights))
+    return count.rsqrt()[samples.labels] * whole * torch.where(samples.labels == samples.absent, 1.0, tumours)
 
 
 def balanced(samples: Samples, strata_of: Sequence[str]) -> Tensor:

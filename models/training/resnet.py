@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.training.data import Feed, Samples, augment, weights
-from models.training.loop import SOURCE_WEIGHTS, fast_bf16
+from models.training.loop import SOURCE_WEIGHTS, TUMOUR_WEIGHTS, fast_bf16
 
 RATE = 1e-3  # of AdamW, rising and falling once
 BATCH = 32
@@ -56,7 +56,7 @@ def train_resnet(samples: Samples, feed: Feed, sizes: tuple[int, ...], steps: in
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps * len(sizes), pct_start=0.15)
     for size in sizes:
-        drawn = torch.multinomial(weights(samples, SOURCE_WEIGHTS), steps * BATCH, replacement=True)
+        drawn = torch.multinomial(weights(samples, SOURCE_WEIGHTS, TUMOUR_WEIGHTS), steps * BATCH, replacement=True)
         for rows in (bar := tqdm(drawn.split(BATCH), f"ResNet18, {size} px", unit="batch")):
             bar.set_postfix(loss=f"{_step(network, optimiser, samples, feed, rows, size):.3f}")
             schedule.step()
