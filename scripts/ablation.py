@@ -19,15 +19,13 @@ import numpy as np
 import torch
 import typer
 
-from models.training.lesions import Shares, Uptake
+from models.training.lesions import Shares
 from models.training.loop import OtherRun, Plan
 from scripts.datasets import DataError, Examples
 from scripts.learnt import FULL, measured_heads, read
 from scripts.leave_out import Parts, Rows, leave_out, left_out, part, rows_of, summary, web_tumours, write
 
 PLAN = replace(FULL, sizes=(160, 160, 160, 224))
-UPTAKE = (Uptake(0.3, 0.45, 1.0), Uptake(0.1, 0.8, 1.15), Uptake(0.1, 0.8, 1.1), Uptake(0.0, 1.0, 1.0))  # in the order of NAMES
-MADE_UP = Shares(paste=0.25, heal=0.15)
 HEAD = "colin27 (phantoms are painted into it)"
 ABLATED: Parts = {"3": part("3"), "btp01": part("btp01"), "btp02": part("btp02"), "web": web_tumours, HEAD: part("colin27")}
 
@@ -52,9 +50,9 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "without a loss for the place": Configuration(change=lambda plan: replace(plan, place=0.0)),
     "without the volumes": Configuration(keep=_not("volume")),
     "without healthy heads": Configuration(keep=_not("healthy", "phantom")),
-    "with tumours pasted and healed": Configuration(change=lambda plan: replace(plan, shares=MADE_UP)),
-    "the same, and some without uptake": Configuration(change=lambda plan: replace(plan, shares=replace(MADE_UP, uptake=UPTAKE))),
-    "all these, without phantoms": Configuration(_not("phantom"), lambda plan: replace(plan, shares=replace(MADE_UP, uptake=UPTAKE))),
+    "without phantoms": Configuration(keep=_not("phantom")),
+    "with uptake in every glioma": Configuration(change=lambda plan: replace(plan, shares=Shares())),
+    "with tumours pasted and healed": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, paste=0.25, heal=0.15))),
 }
 
 
