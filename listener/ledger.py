@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
-from listener import corrections, headers, rows, view
+from listener import corrections, headers, revisions, rows, view
 from listener.completion import Clock
 from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
 from listener.rows import Delivery, Job, Snapshot
-from listener.schema import MOVES, VERSION, asides, deliveries, documents, history, instances, jobs, metadata, open_engine, studies, workers
+from listener.schema import MOVES, VERSION, asides, deliveries, documents, history, instances, jobs, open_engine, studies, upgrade, workers
 from listener.totals import Totals, totals
 from pipeline.records import Instance, Report, Study
 
@@ -41,12 +41,11 @@ class Ledger:
         try:
             with self._write() as c:
                 version = c.exec_driver_sql("PRAGMA user_version").scalar_one()
-                if version not in (0, VERSION):
+                if version not in range(VERSION + 1):
                     raise VitalCheckError(
                         f"{path}: ledger of version {version}, this program reads {VERSION}; use the program that made it"
                     )
-                metadata.create_all(c)
-                c.exec_driver_sql(f"PRAGMA user_version={VERSION}")
+                upgrade(c, version)
         except DatabaseError as error:
             raise VitalCheckError(f"{path}: the ledger cannot be opened ({error.orig}); check disk and rights of state.dir") from error
 
@@ -157,8 +156,9 @@ class Ledger:
             _advance(c, job, "analysing", at)
             study = c.execute(select(studies).where(studies.c.uid == job.study_uid)).one()
             members = c.execute(select(instances).where(instances.c.study_uid == job.study_uid)).all()
+            replaces = revisions.settle(c, row, self.folder)
         wanted = set(row.sop_instance_uids)
-        return Snapshot(self._study_of([m for m in members if m.sop_instance_uid in wanted], study), row.judged_at)
+        return Snapshot(self._study_of([m for m in members if m.sop_instance_uid in wanted], study), row.judged_at, replaces)
 
     def finish(self, job: Job, report: Report, paths: Mapping[str, Path], destinations: Iterable[str], at: float) -> None:
         """The result of `job`: its documents, by SOP Instance UID in `paths`, and who gets them. Done twice it changes nothing."""
@@ -200,10 +200,10 @@ class Ledger:
             corrected = corrections.take(c, study_uid, self.folder) if study.state == "quarantined" else 0
             because = f"retry, {corrected} corrected" if corrected else "retry"
             _move(c, study_uid, "queued", at, because)
-            uids = c.execute(select(jobs.c.sop_instance_uids).where(*_job_is(old))).scalar_one()
+            uids, replaces = c.execute(select(jobs.c.sop_instance_uids, jobs.c.replaces).where(*_job_is(old))).one()
             members = c.execute(select(instances).where(instances.c.study_uid == study_uid, instances.c.sop_instance_uid.in_(uids))).all()
             job = Job(study_uid, self._study_of(members, study).digest, study.attempt + 1)
-            c.execute(insert(jobs).values(**asdict(job), judged_at=at, because=because, sop_instance_uids=uids))
+            c.execute(insert(jobs).values(**asdict(job), judged_at=at, because=because, sop_instance_uids=uids, replaces=replaces))
             c.execute(_study(study_uid).values(digest=job.digest, attempt=job.attempt, reason=""))
         return job
 

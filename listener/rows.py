@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from pipeline.records import Document, Headers, Instance, Report, Study
+from pipeline.records import Document, Headers, Instance, Predecessor, Report, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Snapshot:
 
     study: Study  # only the instances that were there at the verdict
     judged_at: float  # Unix seconds; the documents' date and time, so that a second run makes the same
+    replaces: tuple[Predecessor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

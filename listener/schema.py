@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Boolean, Column, Engine, Float, ForeignKey, Index, Integer, MetaData, String, Table, create_engine, event
 
-VERSION = 1  # of the tables; PRAGMA user_version
+VERSION = 2  # of the tables; PRAGMA user_version
 
 # What may follow what. An instance that can change the answer brings a judged study back to receiving.
 MOVES: Mapping[str, frozenset[str]] = {
@@ -82,6 +82,7 @@ jobs = Table(  # one verdict "complete": a snapshot of instances
     Column("done_at", Float),
     Column("outcome", String(16)),  # analysed, declined, quarantined
     Column("result", JSON),  # finding, model, variant, agreement, timings
+    Column("replaces", JSON),  # documents of earlier results (revisions.py); null until the job begins
 )
 
 documents = Table(  # made once, kept, sent as often as it takes
@@ -131,6 +132,14 @@ workers = Table(
     Column("models", JSON, nullable=False),  # name -> variant served
     Column("alarm", String, nullable=False, default=""),  # int8 and fp32 differ too often
 )
+
+
+def upgrade(c: Any, version: int) -> None:
+    """Makes the tables that are missing, and brings those of an earlier version up to this one."""
+    metadata.create_all(c)
+    if version == 1:
+        c.exec_driver_sql("ALTER TABLE jobs ADD COLUMN replaces JSON")
+    c.exec_driver_sql(f"PRAGMA user_version={VERSION}")
 
 
 def open_engine(path: Path) -> Engine:

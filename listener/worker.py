@@ -87,7 +87,8 @@ class Worker:
         snapshot = self.ledger.begin(job, time.time())
         if snapshot is None or not self.models:
             return
-        report = analyze(snapshot.study, self.models, datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone(), self.decoder)
+        judged_at = datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone()
+        report = analyze(snapshot.study, self.models, judged_at, self.decoder, snapshot.replaces)
         paths = self._keep(report)
         self.ledger.finish(job, report, paths, self._destinations, time.time())
         facts = {"model": report.model, "variant": report.variant, "agreement": report.agreement, "reason": report.reason}

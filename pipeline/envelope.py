@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
 from io import BytesIO
-from typing import Any, Literal
+from typing import Any
 
 from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.charset import convert_encodings, default_encoding
@@ -24,9 +25,8 @@ from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLit
 
 from models.manifest import Manifest
 from pipeline import inherited
-from pipeline.records import Document, Instance, Study, Variant
+from pipeline.records import Document, Instance, Kind, Predecessor, Study, Variant
 
-Kind = Literal["summary", "measurements"]
 _SOP_CLASSES = {"summary": EnhancedSRStorage, "measurements": ComprehensiveSRStorage}
 _SERIES_NUMBERS = {"summary": 9001, "measurements": 9002}  # one each: OHIF shows only the latest SR of a series; behind a scanner's numbers
 _NAMESPACE = uuid.UUID("5b0b3a5e-6a0c-4a58-9d0e-2f3d6c1f7a41")  # of all UIDs that we derive
@@ -46,6 +46,7 @@ class Origin:
     evidence: tuple[Instance, ...]  # every analysed instance
     now: datetime
     source: Any  # pydicom Dataset: the headers of one instance; lives as long as `report.make` runs
+    replaces: tuple[Predecessor, ...] = ()
 
     @property
     def weights(self) -> str:
@@ -56,6 +57,10 @@ class Origin:
     @property
     def model(self) -> str:
         return f"{self.manifest.name} {self.manifest.version}"
+
+    def replaced(self, kind: Kind) -> Predecessor | None:
+        """The earlier document that the one of this kind replaces."""
+        return next((earlier for earlier in self.replaces if earlier.kind == kind), None)
 
     def uid(self, what: str) -> str:
         """The same input, model with its manifest, variant and release give the same UID; anything else another one."""
@@ -91,7 +96,9 @@ def seal(kind: Kind, root: Any, origin: Origin) -> Document:
     _identify(document, kind, origin)
     _describe_equipment(document, origin)
     if origin.evidence:
-        document.CurrentRequestedProcedureEvidenceSequence = [_evidence(origin)]
+        document.CurrentRequestedProcedureEvidenceSequence = [_references(origin.study.uid, origin.evidence)]
+    if (earlier := origin.replaced(kind)) is not None:
+        document.PredecessorDocumentsSequence = [_references(origin.study.uid, [earlier])]
     document.CodingSchemeIdentificationSequence = [
         _item(CodingSchemeDesignator=_SCHEME, CodingSchemeName="VitalCheck", CodingSchemeResponsibleOrganization="VitalCheck")
     ]
@@ -147,13 +154,14 @@ def code(concept: Any) -> Any:
     return _item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme_designator, CodeMeaning=concept.meaning)
 
 
-def _evidence(origin: Origin) -> Any:
+def _references(study_uid: str, instances: Iterable[Instance | Predecessor]) -> Any:
+    """Instances of one study by their series: Hierarchical SOP Instance Reference Macro (PS3.3 table C.17-3)."""
     series: dict[str, list[Any]] = {}
-    for instance in sorted(origin.evidence, key=lambda i: (i.series_uid, i.sop_instance_uid)):
+    for instance in sorted(instances, key=lambda i: (i.series_uid, i.sop_instance_uid)):
         item = _item(ReferencedSOPClassUID=instance.sop_class_uid, ReferencedSOPInstanceUID=instance.sop_instance_uid)
         series.setdefault(instance.series_uid, []).append(item)
     listed = [_item(SeriesInstanceUID=uid, ReferencedSOPSequence=items) for uid, items in series.items()]
-    return _item(StudyInstanceUID=origin.study.uid, ReferencedSeriesSequence=listed)
+    return _item(StudyInstanceUID=study_uid, ReferencedSeriesSequence=listed)
 
 
 def _item(**attributes: Any) -> Any:

@@ -22,6 +22,7 @@ Pixels = NDArray[np.float32]
 State = Literal["analysed", "declined"]
 Call = Literal["present", "absent", "unsure"]
 Variant = Literal["fp32", "int8"]
+Kind = Literal["summary", "measurements"]
 Agreement = Literal["agree", "differ", "not compared"]
 Point = tuple[float, float]
 """(column, row) in pixels of the source image; (0, 0) is the outer corner of the first pixel (PS3.3 C.18.6.1)."""
@@ -255,10 +256,21 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """A document of an earlier result of the study; the new one of its kind replaces it."""
+
+    kind: Kind
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    instances: int  # of the study, that its result was made from
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One SR, made once, kept, and sent as often as it takes."""
 
-    kind: Literal["summary", "measurements"]
+    kind: Kind
     sop_instance_uid: str
     sop_class_uid: str
     data: bytes = field(repr=False)  # encoded Part 10 file

@@ -9,6 +9,7 @@ Where nothing was analysed there is a Summary alone, and it says why. Datasets a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,7 @@ from pydicom.sr.coding import Code
 from models.manifest import Coded, Label, Manifest
 from pipeline import inherited, wording
 from pipeline.envelope import Origin, derived_uid, device_uid, plain, private, seal, software
-from pipeline.records import Choice, Document, Finding, Instance, Prediction, Source, Study
+from pipeline.records import Choice, Document, Finding, Instance, Predecessor, Prediction, Source, Study
 
 # Titles and headings: DICOM's own concepts where it has them (CID 7001, CID 7002), but no title that could pass for a physician's report.
 _TITLE = private("SUMMARY", "AI Result, Not Verified")
@@ -40,7 +41,13 @@ Points = NDArray[np.float64]  # (point, 2): column, row
 
 
 def make(
-    study: Study, choice: Choice, finding: Finding | None, prediction: Prediction | None, manifest: Manifest, now: datetime
+    study: Study,
+    choice: Choice,
+    finding: Finding | None,
+    prediction: Prediction | None,
+    manifest: Manifest,
+    now: datetime,
+    replaces: Sequence[Predecessor] = (),
 ) -> tuple[Document, ...]:
     """(Summary, Measurements); or (Summary,) without a finding, saying "Not analysed, because".
 
@@ -48,12 +55,13 @@ def make(
     the same UIDs and the same bytes.
     """
     if finding is None or prediction is None:
-        origin = Origin(study, manifest, None, (), now, inherited.read(_first(study.instances)))
-        return (seal("summary", _summary(wording.not_analysed(study, choice, manifest, software()), ()), origin),)
+        origin = Origin(study, manifest, None, (), now, inherited.read(_first(study.instances)), tuple(replaces))
+        sections = _replacing(wording.not_analysed(study, choice, manifest, software()), origin)
+        return (seal("summary", _summary(sections, ()), origin),)
     read = {source.sop_instance_uid for source in prediction.sources}
     evidence = tuple(instance for instance in study.instances if instance.sop_instance_uid in read)
-    origin = Origin(study, manifest, prediction.variant, evidence, now, inherited.read(_first(evidence)))
-    sections = wording.analysed(study, choice, finding, prediction, manifest, software())
+    origin = Origin(study, manifest, prediction.variant, evidence, now, inherited.read(_first(evidence)), tuple(replaces))
+    sections = _replacing(wording.analysed(study, choice, finding, prediction, manifest, software()), origin)
     images = [(_instance(evidence, source), source) for source in finding.key_sources]
     return (
         seal("summary", _summary(sections, images), origin),
@@ -71,6 +79,15 @@ def _instance(evidence: Sequence[Instance], source: Source) -> Instance:
 
 
 # The Summary ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _replacing(sections: wording.Sections, origin: Origin) -> wording.Sections:
+    """With the sentence on what the result replaces, as the second of all: the finding stays first."""
+    earlier = origin.replaced("summary")
+    if earlier is None:
+        return sections
+    first, *others = sections.findings
+    return replace(sections, findings=(first, wording.replaced(earlier.instances, len(origin.study.instances)), *others))
 
 
 def _summary(sections: wording.Sections, images: Sequence[KeyImage]) -> Any:

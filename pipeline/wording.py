@@ -63,6 +63,11 @@ def not_analysed(study: Study, choice: Choice, manifest: Manifest, software: str
     )
 
 
+def replaced(before: int, now: int) -> str:
+    """Which answer still counts, where a reader may have both; `before` and `now` count instances."""
+    return f"This result replaces an earlier one of {_count(before, 'instance')} of the study; it was made from {now}."
+
+
 def percent(probability: float) -> str:
     """Whole percent; the ends are not rounded to certainty."""
     if probability >= 0.995:
