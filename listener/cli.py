@@ -1,6 +1,6 @@
 """The command line: `vitalcheck COMMAND`. Every error is one line on stderr; 2 is the exit status for usage and configuration.
 
-serve  analyze  check  studies  models  rules  config
+serve  analyze  verify  check  studies  models  rules  config
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from listener import cli_analyze, cli_import, cli_models, cli_rules, cli_studies, config, console
+from listener import cli_analyze, cli_import, cli_models, cli_rules, cli_studies, cli_verify, config, console
 from listener.errors import VitalCheckError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ def vitalcheck(
     vitalcheck serve --config vitalcheck.toml       receive, analyse, report to the PACS
     vitalcheck check --config vitalcheck.toml       what would stop a study from being answered?
     vitalcheck analyze head/ --out results          the same analysis on a folder, without a network
+    vitalcheck verify sr.dcm --study head/          does a report reproduce from its study?
     vitalcheck rules try head/                      which series would be read, and why no other?
     vitalcheck studies                              what became of everything that arrived
     """
@@ -120,6 +121,7 @@ def _toml(value: object) -> str:
 
 
 app.command()(cli_analyze.analyze)
+app.command()(cli_verify.verify)
 app.add_typer(cli_studies.app, name="studies")
 cli_models.app.command("import")(cli_import.import_)
 app.add_typer(cli_models.app, name="models")

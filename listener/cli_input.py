@@ -1,4 +1,4 @@
-"""What `vitalcheck analyze` and `vitalcheck rules try` are given: studies on disk, and models by name."""
+"""What `vitalcheck analyze`, `rules try` and `verify` are given: studies on disk, and models by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from listener import headers, logs
 from listener.errors import NotDicom, VitalCheckError
-from pipeline.records import Study
+from pipeline.records import Instance, Study
 
 DEFAULT_MODEL = "brain_tumor_4class"
 PathArgument = Annotated[Path, typer.Argument(exists=True, help="A DICOM file, or a folder of them, of one study or of thousands.")]
@@ -50,6 +50,11 @@ def installed(entry: str) -> str:
 
 def studies(path: Path) -> list[Study]:
     """Every study below `path`. Raises NothingRead."""
+    return headers.group(instances(path))
+
+
+def instances(path: Path) -> list[Instance]:
+    """Every instance below `path`. Raises NothingRead."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     skipped: list[NotDicom] = []
 
@@ -57,7 +62,7 @@ def studies(path: Path) -> list[Study]:
         skipped.append(error)
         tqdm.write(f"vitalcheck: skipped {error}", file=sys.stderr)
 
-    found = headers.studies(progress(files, "file"), skipped=skip)
+    found = list(headers.readable(progress(files, "file"), skip))
     if not found:
         raise NothingRead(path, len(files))
     return found

@@ -91,7 +91,7 @@ def is_uid(value: str) -> bool:
 
 def studies(paths: Iterable[Path], *, skipped: Callable[[NotDicom], None] | None = None) -> list[Study]:
     """The studies in these files. A file that is no instance goes to `skipped`, or raises NotDicom where nobody asks for it."""
-    return group(_readable(paths, skipped))
+    return group(readable(paths, skipped))
 
 
 def group(instances: Iterable[Instance], *, calling_ae: str = "", called_ae: str = "") -> list[Study]:
@@ -109,7 +109,8 @@ def group(instances: Iterable[Instance], *, calling_ae: str = "", called_ae: str
     return [Study(uid, _series(series), calling_ae, called_ae) for uid, series in sorted(found.items())]
 
 
-def _readable(paths: Iterable[Path], skipped: Callable[[NotDicom], None] | None) -> Iterator[Instance]:
+def readable(paths: Iterable[Path], skipped: Callable[[NotDicom], None] | None) -> Iterator[Instance]:
+    """The instances in these files, as `studies` takes them."""
     for path in paths:
         try:
             yield read(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,15 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when the library is load
 
 import onnxruntime
 
+from models import machine
+
 Floats = NDArray[np.float32]
+
+
+@cache
+def environment() -> tuple[str, str]:
+    """What computes here: ONNX Runtime's version and the kind of CPU. Asked once: it chooses its code for the CPU once per process, too."""
+    return f"ONNX Runtime {onnxruntime.__version__}", f"CPU {machine.cpu()}"
 
 
 class Outputs(NamedTuple):

@@ -63,7 +63,13 @@ class Origin:
         return next((earlier for earlier in self.replaces if earlier.kind == kind), None)
 
     def uid(self, what: str) -> str:
-        """The same input, model with its manifest, variant and release give the same UID; anything else another one."""
+        """The same input, model with its manifest, variant and release give the same UID; anything else another one.
+
+        What computed it (ONNX Runtime, kind of CPU) is no part of it, as the time is not, though the Measurements say both: it is the
+        same result if it reproduces, and when a node moved to another CPU does a study again, its PACS shall hold one answer and not
+        two. On one machine the bytes are the same, too; and documents that were made once are never made anew. Nor are predecessors a
+        part: they follow from the set.
+        """
         manifest, variant = self.manifest.id, self.variant or "none"
         return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, manifest, variant, software(), what)
 

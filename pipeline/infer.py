@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from models.runtime import Outputs
+from models.runtime import Outputs, environment
 from models.selector import AdaptiveModelSelector
 from pipeline.records import Batch, Prediction
 
@@ -31,6 +31,7 @@ def infer(batch: Batch, selector: AdaptiveModelSelector, *, shadowed: bool, deci
         differing=answer.differing,
         geometry=batch.geometry,
         recipe_id=batch.recipe_id,
+        environment=environment(),
     )
 
 

@@ -241,6 +241,7 @@ class Prediction:
     differing: int = 0  # of these, slices whose label differed
     geometry: Geometry = Geometry()
     recipe_id: str = ""
+    environment: tuple[str, ...] = ()  # what computed it: runtime, kind of CPU
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,14 +184,23 @@ def _coded(concept: Coded | Label) -> Any:
 
 
 def _algorithm(origin: Origin, prediction: Prediction) -> Any:
-    """TID 4019. All that another run of the same network would need to see the same: weights, recipe, input, and how it was turned."""
-    geometry = prediction.geometry
-    parameters = [f"variant {origin.variant}", f"weights sha256 {origin.weights}", f"recipe {origin.manifest.recipe.id}"]
+    """TID 4019. All that another run of the same network would need to see the same: weights, recipe, rules, input, how it was turned,
+    and what computed it. `vitalcheck verify` reads it again (pipeline/claim.py)."""
+    geometry, manifest = prediction.geometry, origin.manifest
+    parameters = [f"variant {origin.variant}", f"weights sha256 {origin.weights}", f"recipe {manifest.recipe.id}"]
+    digests = " ".join(i.sha256[:16] for i in sorted(origin.evidence, key=lambda i: i.sop_instance_uid))
     turned = f"slices {geometry.plane}, {geometry.tilt:.1f} degrees oblique, turned for the network: {wording.turned(geometry.turn)}"
     return sr.AlgorithmIdentification(
-        name=plain(origin.manifest.name),
-        version=plain(origin.manifest.version),
-        parameters=[*parameters, f"input set sha256 {origin.study.digest}", turned],
+        name=plain(manifest.name),
+        version=plain(manifest.version),
+        parameters=[
+            *parameters,
+            f"manifest {manifest.id}",
+            f"input set sha256 {origin.study.digest}",
+            f"instances sha256, first 16 digits of each, by ascending UID: {digests}",
+            turned,
+            *map(plain, prediction.environment),
+        ],
         family=codes.DCM.ArtificialIntelligence,
     )
 

@@ -20,7 +20,7 @@ from pipeline.decode import decode
 from pipeline.identity import contradiction
 from pipeline.infer import infer, is_shadowed
 from pipeline.prepare import prepare
-from pipeline.records import Batch, Choice, Predecessor, Report, Series, Slices, Study
+from pipeline.records import Batch, Choice, Document, Finding, Predecessor, Prediction, Report, Series, Slices, Study
 from pipeline.report import make
 
 
@@ -29,6 +29,7 @@ class Contradictory(Exception):
 
 
 Decoder = Callable[[Series], Slices]
+Deciding = Callable[[Outputs, Batch, Model], Sequence[int]]
 
 
 def analyze(
@@ -43,16 +44,10 @@ def analyze(
     _check_identity(study)
     timings = Timings()
     model, choice, slices = _chosen(study, models, decoder, timings)
-    manifest = model.manifest
     if slices is None:
         return _declined(study, model, choice, now, replaces)
-    with timings("prepare"):
-        batch = prepare(slices, manifest.recipe)
-    with timings("infer"):
-        shadowed = is_shadowed(study.uid, model.shadow_rate)
-        prediction = infer(batch, model.selector, shadowed=shadowed, deciding=lambda outputs: _deciding(outputs, batch, model))
-    with timings("aggregate"):
-        finding = aggregate(prediction, manifest)
+    manifest, shadowed = model.manifest, is_shadowed(study.uid, model.shadow_rate)
+    finding, prediction = _read(slices, model, timings, _deciding, shadowed=shadowed)
     with timings("report"):
         documents = make(study, choice, finding, prediction, manifest, now, replaces)
     return Report(
@@ -70,6 +65,25 @@ def analyze(
         documents=documents,
         timings_ms=timings.ms,
     )
+
+
+def repeat(study: Study, model: Model, now: datetime, decoder: Decoder = decode) -> tuple[Document, ...]:
+    """The documents of `model` for exactly the instances of `study`, which were read as one series before: nothing is chosen.
+
+    The other variant is not asked: who repeats an answer loads `model` with the variant that gave it. Raises Undecodable, NetworkError.
+    """
+    series = Series(study.series[0].uid, study.instances)
+    finding, prediction = _read(decoder(series), model, Timings(), _nothing, shadowed=False)
+    return make(study, Choice(series, "read before"), finding, prediction, model.manifest, now)
+
+
+def _read(slices: Slices, model: Model, timings: Timings, deciding: Deciding, *, shadowed: bool) -> tuple[Finding, Prediction]:
+    with timings("prepare"):
+        batch = prepare(slices, model.manifest.recipe)
+    with timings("infer"):
+        prediction = infer(batch, model.selector, shadowed=shadowed, deciding=lambda outputs: deciding(outputs, batch, model))
+    with timings("aggregate"):
+        return aggregate(prediction, model.manifest), prediction
 
 
 def _check_identity(study: Study) -> None:
@@ -109,6 +123,10 @@ def _declined(study: Study, model: Model, choice: Choice, now: datetime, replace
 
 def _deciding(outputs: Outputs, batch: Batch, model: Model) -> list[int]:
     return deciding_rows(Evidence(outputs.logits, outputs.evidence, batch.head_area, batch.geometry), model.manifest)
+
+
+def _nothing(_outputs: Outputs, _batch: Batch, _model: Model) -> list[int]:
+    return []
 
 
 class Timings:
