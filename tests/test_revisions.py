@@ -249,7 +249,7 @@ def test_a_predecessor_that_is_lost_is_not_named(house: House) -> None:
     assert named(second["measurements"]) == [itself(first["measurements"])]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(1, 6)), parts=st.sets(st.integers(1, 4), min_size=1))
 def test_any_order_and_any_parts(tmp_path_factory: pytest.TempPathFactory, order: Sequence[int], parts: set[int]) -> None:
     """Cut anywhere and sent in any order, a study gives a chain without gaps, whose last UIDs are those of all at once."""
