@@ -31,6 +31,7 @@ from listener.rows import Job
 from listener.spool import write_whole
 from models import registry
 from models.registry import Model, ModelRefused
+from pipeline import language
 from pipeline.records import Report
 from pipeline.run import analyze
 
@@ -48,6 +49,7 @@ class Worker:
         self.config, self.slot = config, slot
         self.ledger = Ledger(config.state.dir)
         self.models: tuple[Model, ...] = ()
+        self.language = language.read(config.reports.language)
         self.decoder = Isolated(config.worker.decode_memory_bytes, config.worker.decode_seconds)
         self._reports = config.state.dir / "reports"
         self._destinations = {destination.name: destination for destination in config.destinations}
@@ -87,7 +89,8 @@ class Worker:
         snapshot = self.ledger.begin(job, time.time())
         if snapshot is None or not self.models:
             return
-        report = analyze(snapshot.study, self.models, datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone(), self.decoder)
+        now = datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone()
+        report = analyze(snapshot.study, self.models, now, self.decoder, self.language)
         paths = self._keep(report)
         self.ledger.finish(job, report, paths, self._destinations, time.time())
         facts = {"model": report.model, "variant": report.variant, "agreement": report.agreement, "reason": report.reason}

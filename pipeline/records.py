@@ -18,6 +18,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.language import Said, said
+
 Pixels = NDArray[np.float32]
 State = Literal["analysed", "declined"]
 Call = Literal["present", "absent", "unsure"]
@@ -129,7 +131,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A series that was not chosen. The reason names a rule, never free text of the study."""
+    """A series that was not chosen. The reason, a Said, names a rule, never free text of the study."""
 
     series_uid: str
     series_number: int | None
@@ -142,7 +144,7 @@ class Choice:
     """What `choose` decided: the series to read, or None and the reason; and why each other series was passed over."""
 
     series: Series | None
-    reason: str
+    reason: Said
     passed_over: tuple[PassedOver, ...] = ()
     expected: bool = False  # a head MR: a radiologist waits for an answer, so "not analysed, because" is sent
 
@@ -157,7 +159,7 @@ class Slices:
     between: float | None = None  # mm between slice centres
     orientation: Orientation | None = None
     positions: tuple[float, ...] = ()  # mm along the normal, growing; empty where the objects do not say where they lie
-    remarks: tuple[str, ...] = ()  # whole sentences on what a reader must know of the stack: gaps, slices left out, tilt
+    remarks: tuple[str, ...] = ()  # whole sentences, each Said, on what a reader must know of the stack: gaps, slices left out, tilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +207,12 @@ class Geometry:
     positions: tuple[float, ...] = ()  # mm along the normal
     remarks: tuple[str, ...] = ()  # as in Slices
 
-    def told(self, slices: int) -> str:
+    def told(self, slices: int) -> Said:
         """In words: "24 axial slices 6.0 mm apart", "1 sagittal slice", "20 coronal slices 5.0 mm apart, 12 degrees oblique"."""
-        plane = "" if self.plane == "unknown" else f"{self.plane} "
-        apart = f" {self.between:.1f} mm apart" if self.between and slices > 1 else ""
-        oblique = f", {self.tilt:.0f} degrees oblique" if self.tilt >= OBLIQUE else ""
-        return f"{slices} {plane}slice{'' if slices == 1 else 's'}{apart}{oblique}"
+        told = said(f"stack.{self.plane}", count=slices)
+        if self.between and slices > 1:
+            told = said("stack.apart", slices=told, between=float(self.between))
+        return said("stack.oblique", stack=told, degrees=round(self.tilt)) if self.tilt >= OBLIQUE else told
 
 
 @dataclass(frozen=True, slots=True)
