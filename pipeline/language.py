@@ -44,7 +44,7 @@ class Language:
     """How everything is said in one language."""
 
     code: str  # RFC 5646
-    name: str  # in English
+    name: str  # in itself
     decimal: str
     sentences: Mapping[str, Forms]
     texts: Mapping[str, str]  # what manifests say in English, by their own words
@@ -194,7 +194,7 @@ def _table(key: str, value: Any) -> Mapping[str, Any]:
 
 def _line(key: str, value: Any) -> str:
     if value is None:
-        raise _Wrong(f'{key}: missing; a file begins with language = "de", name = "German", decimal = ","')
+        raise _Wrong(f'{key}: missing; a file begins with language = "de", name = "Deutsch", decimal = ","')
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise _Wrong(f"{key}: is no text of one line; write it in quotes")
     return value

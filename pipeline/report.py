@@ -106,8 +106,9 @@ def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyIma
 
 def _language(origin: Origin) -> Any:
     """TID 1204, of everything below the root."""
-    spoken = Code(origin.language.code, "RFC5646", plain(origin.language.name)[:64])
-    return sr.CodeContentItem(codes.DCM.LanguageOfContentItemAndDescendants, spoken, "HAS CONCEPT MOD")
+    concept = _meaning(origin, codes.DCM.LanguageOfContentItemAndDescendants, said("headings.language"))
+    spoken = Code(origin.language.code, "RFC5646", spelt(origin.language.name, origin.source)[:64])  # CID 5000
+    return sr.CodeContentItem(concept, spoken, "HAS CONCEPT MOD")
 
 
 def _meaning(origin: Origin, concept: Any, meaning: Said) -> Any:

@@ -112,8 +112,11 @@ def _seen(study: Study, finding: Finding) -> tuple[Said, ...]:
     if not finding.key_sources:
         return ()
     first, *others = finding.key_sources
-    key, place = "findings.best_seen" if finding.call == "present" else "findings.suspicious", _place(study, first)
-    return (said(f"{key}_then", place=place, others=_next(study, others)) if others else said(key, place=place),)
+    place = _place(study, first)
+    if others:
+        key = "findings.best_seen_then" if finding.call == "present" else "findings.suspicious_then"
+        return (said(key, place=place, others=_next(study, others)),)
+    return (said("findings.best_seen" if finding.call == "present" else "findings.suspicious", place=place),)
 
 
 def _next(study: Study, others: Sequence[Source]) -> Said:
