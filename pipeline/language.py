@@ -16,7 +16,6 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import Any, NamedTuple
@@ -143,11 +142,12 @@ def is_file(entry: str) -> bool:
     return "/" in entry or entry.endswith(".toml")
 
 
-@cache
 def read(entry: str) -> Language:
     """The language of that name, or the one in the TOML file at that path. Raises LanguageError."""
     if is_file(entry):
         return _read(Path(entry), ENGLISH.sentences)
+    if entry == ENGLISH.code:
+        return ENGLISH
     if entry not in names():
         raise LanguageError(f"there is no language {entry!r}; name {' or '.join(names())}, or the path of a TOML file of your own")
     return _read(FOLDER / f"{entry}.toml", ENGLISH.sentences)

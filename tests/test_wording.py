@@ -27,9 +27,9 @@ PREPARED = {"limitations.unlike", "method.replaces"}  # words of sentences to co
 STOP = frozenset(  # without those that are German, too
     re.findall(
         r"\w+",
-        """the and of is are not no with for from which where there this that these other more most likely found sign see best read reads model
-    series slice slices image images frame study weighted head tumour answer result unsure certainty high low possibilities outline brain
-    only nothing else learned variant weights input""",
+        """the and of is are not no with for from which where there this that these other more most likely found sign see best read reads
+        model series slice slices image images frame study weighted head tumour answer result unsure certainty high low possibilities
+        outline brain only nothing else learned variant weights input""",
     )
 )
 
