@@ -135,6 +135,7 @@ def test_another_language_is_another_document(tmp_path: Path) -> None:
         ("ISO 2022 IR 100\\ISO 2022 IR 101", True),
         *((terms, False) for terms in (None, "ISO_IR 6", "ISO_IR 126", "ISO_IR 144", "ISO_IR 138", "ISO_IR 13", "no such set")),
         *((terms, False) for terms in ("\\ISO 2022 IR 87", "\\ISO 2022 IR 149", "ISO 2022 IR 6\\ISO 2022 IR 100")),
+        ("ISO 2022 IR 100\\ISO 2022 IR 144", False),
         ("ISO_IR 192\\ISO_IR 100", False),
     ],
 )
