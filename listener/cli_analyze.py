@@ -19,7 +19,9 @@ from listener import console, headers, logs, rows, view
 from listener.cli_input import DEFAULT_MODEL, JsonOption, ModelOption, PathArgument, installed, progress, quiet, studies
 from listener.errors import NotDicom, VitalCheckError
 from listener.spool import write_whole
-from pipeline.records import Finding, Report, Study
+from pipeline import language as languages
+from pipeline.language import Language, LanguageError
+from pipeline.records import Finding, Order, Report, Study
 
 if TYPE_CHECKING:
     from models.registry import Model
@@ -47,6 +49,9 @@ def analyze(
     variant: Annotated[
         Literal["auto", "int8", "fp32"], typer.Option(help="auto: int8 where this CPU proves it right and faster, else fp32.")
     ] = "auto",
+    language: Annotated[
+        str | None, typer.Option(help="Of the Summary: en, de or a TOML file of your own. Unless told, as the configuration says.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Analyses studies on disk into Structured Reports.
@@ -58,6 +63,7 @@ def analyze(
     vitalcheck analyze head/ --out results
     vitalcheck analyze archive/ --out results --json > answers.jsonl
     vitalcheck analyze slice.dcm --out results --variant fp32
+    vitalcheck analyze head/ --out ergebnisse --language de
     vitalcheck analyze archive/ --out results --model brain_tumor_4class --model /srv/models/ct_head/
     """
     from listener.isolation import Isolated
@@ -65,12 +71,20 @@ def analyze(
 
     quiet()
     _writable(out)
-    limits = configuration.load().worker
+    config = configuration.load()
+    limits, spoken = config.worker, _spoken(language or config.reports.language)
     with Isolated(limits.decode_memory_bytes, limits.decode_seconds) as decoder:
         loaded = registry.load_all([installed(entry) for entry in model], variant=variant)
         for study in progress(studies(path), "study"):
-            answer = _answer(study, loaded, out, decoder)
+            answer = _answer(study, loaded, out, decoder, spoken)
             console.say_json(answer) if as_json else _say(answer)
+
+
+def _spoken(entry: str) -> Language:
+    try:
+        return languages.read(entry)
+    except LanguageError as error:
+        raise typer.BadParameter(str(error), param_hint="--language") from error
 
 
 def _writable(out: Path) -> None:
@@ -80,13 +94,13 @@ def _writable(out: Path) -> None:
         raise NoFolder(out, error) from error
 
 
-def _answer(study: Study, models: Sequence[Model], out: Path, decoder: Decoder) -> dict[str, Any]:
+def _answer(study: Study, models: Sequence[Model], out: Path, decoder: Decoder, language: Language) -> dict[str, Any]:
     """One study, answered or, whatever happens to it, quarantined: the others go on."""
     from pipeline.run import analyze as run
 
     name = ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in models)
     try:
-        report = run(study, models, datetime.now().astimezone(), decoder)
+        report = run(study, models, datetime.now().astimezone(), decoder, Order(language))
         return _as_json(report, [str(path) for path in _write(report, out)])
     except Exception as error:  # noqa: BLE001 - the edge of the loop over studies
         return {"study": study.uid, "state": "quarantined", "reason": logs.explain(error), **_NOTHING, "model": name, "reports": []}

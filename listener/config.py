@@ -3,7 +3,8 @@
     vitalcheck.toml < VITALCHECK_<SECTION>__<KEY>        (the environment wins; lists and tables are given there as JSON)
 
 A key that is not known, a value that cannot be, or a feature that is not built refuses to start with one line
-that says what is wrong, where, and how to mend it. `state.dir` and folders in `models.enabled` are relative to the folder of the file.
+that says what is wrong, where, and how to mend it. `state.dir`, folders in `models.enabled` and a file in `reports.language` are relative
+to the folder of the file.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pydantic_settings import (
 
 from listener.config_words import PREFIX, SECRET, explained, known, nearest, place
 from listener.errors import ConfigError
+from pipeline import language
+from pipeline.language import LanguageError
 
 DEFAULT_FILE = Path("vitalcheck.toml")
 
@@ -126,6 +129,10 @@ class Models(_Section):
     shadow_rate: Annotated[float, Field(ge=0, le=1)] = 0.1  # of whole studies; slices that decide a finding are always compared
 
 
+class Reports(_Section):
+    language: Annotated[str, Field(min_length=1)] = "en"  # of the Summary: built in, or a TOML file
+
+
 class Http(_Section):
     host: str = "127.0.0.1"
     port: ListenPort = 8787
@@ -149,6 +156,7 @@ class Config(BaseSettings):
     worker: Worker = Worker()
     destinations: tuple[Destination, ...] = ()
     models: Models = Models()
+    reports: Reports = Reports()
     http: Http = Http()
     log: Log = Log()
 
@@ -187,7 +195,9 @@ def load(path: Path | None = None) -> Config:
     directory = (folder / config.state.dir.expanduser()).absolute()
     enabled = tuple(str((folder / Path(entry).expanduser()).absolute()) if "/" in entry else entry for entry in config.models.enabled)
     found = {"state": config.state.model_copy(update={"dir": directory}), "models": config.models.model_copy(update={"enabled": enabled})}
-    config = config.model_copy(update=found)
+    if language.is_file(spoken := config.reports.language):
+        spoken = str((folder / Path(spoken).expanduser()).absolute())
+    config = config.model_copy(update=found | {"reports": config.reports.model_copy(update={"language": spoken})})
     config._sources.update(sources)
     _refuse(config, path)
     return config
@@ -268,6 +278,10 @@ def _refuse(config: Config, path: Path | None) -> None:
     for key, wrong, why in _contradictions(config):
         if wrong:
             raise ConfigError(f"{place(key, path, config._sources)}: {why}")
+    try:
+        language.read(config.reports.language)
+    except LanguageError as error:
+        raise ConfigError(f"{place('reports.language', path, config._sources)}: {error}") from error
 
 
 def _contradictions(config: Config) -> list[tuple[str, bool, str]]:

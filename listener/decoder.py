@@ -27,6 +27,7 @@ import numpy as np
 
 from listener.child import address_space, die_with, limit_memory
 from pipeline.decode import Undecodable, decode
+from pipeline.language import packed
 from pipeline.records import Pixels, Series, Slices
 
 _LENGTH = struct.Struct("<Q")  # before every message
@@ -79,7 +80,7 @@ def _answer(series: Series, decode: Callable[[Series], Slices]) -> tuple[Answer,
     """What to say, and the file with the pixels."""
     try:
         slices = decode(series)
-        told = {field.name: getattr(slices, field.name) for field in fields(Slices) if field.name != "pixels"}
+        told = {field.name: packed(getattr(slices, field.name)) for field in fields(Slices) if field.name != "pixels"}
         return {"slices": told, "shape": slices.pixels.shape}, _memory_file(slices.pixels)
     except Exception as error:  # noqa: BLE001 - whatever a codec or a data set brings up ends this series only
         return _explained(error), None

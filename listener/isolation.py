@@ -27,6 +27,7 @@ from listener import logs
 from listener.decoder import receive, send
 from listener.errors import VitalCheckError
 from pipeline.decode import Undecodable
+from pipeline.language import unpacked
 from pipeline.records import Pixels, Series, Slices, Source
 
 log = logs.get()
@@ -165,19 +166,17 @@ def _mapped(descriptor: int, shape: list[int]) -> Pixels:
 
 
 def _slices(answer: dict[str, Any], pixels: Pixels | None, series: Series) -> Slices:
-    """The record in `answer`. Raises Undecodable where it is none."""
+    """The record in `answer`. Raises Undecodable where it is none, OSError where it says what we never say."""
     if "undecodable" in answer:
         raise Undecodable(*answer["undecodable"])
     if pixels is None:
         raise Undecodable(_first(series), f"pixels of its series cannot be read ({answer['failed']})")
-    told = {name: _frozen(value) for name, value in answer["slices"].items()}
+    try:
+        told = {name: unpacked(value) for name, value in answer["slices"].items()}
+    except ValueError as error:
+        raise OSError(str(error)) from error
     told["sources"] = tuple(Source(*source) for source in told["sources"])
     return Slices(pixels=pixels, **told)
-
-
-def _frozen(value: Any) -> Any:
-    """JSON has lists where records have tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _first(series: Series) -> str:

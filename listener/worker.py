@@ -31,7 +31,8 @@ from listener.rows import Job
 from listener.spool import write_whole
 from models import registry
 from models.registry import Model, ModelRefused
-from pipeline.records import Report
+from pipeline import language
+from pipeline.records import Order, Report
 from pipeline.run import analyze
 
 log = logs.get()
@@ -48,6 +49,7 @@ class Worker:
         self.config, self.slot = config, slot
         self.ledger = Ledger(config.state.dir)
         self.models: tuple[Model, ...] = ()
+        self.language = language.read(config.reports.language)
         self.decoder = Isolated(config.worker.decode_memory_bytes, config.worker.decode_seconds)
         self._reports = config.state.dir / "reports"
         self._destinations = {destination.name: destination for destination in config.destinations}
@@ -88,7 +90,7 @@ class Worker:
         if snapshot is None or not self.models:
             return
         judged_at = datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone()
-        report = analyze(snapshot.study, self.models, judged_at, self.decoder, snapshot.replaces)
+        report = analyze(snapshot.study, self.models, judged_at, self.decoder, Order(self.language, snapshot.replaces))
         paths = self._keep(report)
         self.ledger.finish(job, report, paths, self._destinations, time.time())
         facts = {"model": report.model, "variant": report.variant, "agreement": report.agreement, "reason": report.reason}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from models.manifest import Manifest
 from pipeline import vocabulary as words
+from pipeline.language import Said, listed, said
 from pipeline.records import Choice, Instance, PassedOver, Series, Study
 from pipeline.syntaxes import why_not
 from pipeline.traits import Seen, Traits, seen
@@ -23,7 +24,9 @@ _LEFT_OUT = frozenset(
     {words.PHASE, words.COMPLEX, words.MAP, words.PROJECTION, words.REFORMAT, words.SUBTRACTION, words.INVERSION, words.FAT, words.OPPOSED,
      words.SCREEN, words.NO_SLICE, words.COLOUR}
 )  # fmt: skip
-_EMPTY = "its pictures are empty, all pixels are alike; look at them at the scanner and send them again"
+_EMPTY = said("reasons.empty")
+_PLANES = {"axial": said("planes.axial"), "coronal": said("planes.coronal"), "sagittal": said("planes.sagittal")}
+_CONTRAST = {1: said("reasons.after"), 0: said("reasons.not_said"), -1: said("reasons.before")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,43 +74,45 @@ def _told_by_others(judged: _Judged, k: int, number: int, every: list[list[_Judg
     if not judged.reason or modality == manifests[number].modality:
         return judged
     other = next((one[k] for one, manifest in zip(every, manifests, strict=True) if manifest.modality == modality), judged)
-    reason = other.reason or "a study gets one answer, and another model's series comes first"
+    reason = other.reason or said("reasons.another_model")
     return _Judged(judged.seen, reason, asked=judged.asked)
 
 
 def _choice(judged: list[_Judged], manifest: Manifest) -> Choice:
     fit = [j for j in judged if not j.reason]
     passed = [_passed(j.seen, j.reason) for j in judged if j.reason]
-    what = f"{_what(manifest)} series"
+    what = _what(manifest)
     if not fit:
-        listed = "; ".join(_told(p) for p in passed) or "it holds no series"
-        return Choice(None, f"no {what}: {listed}", tuple(passed), any(j.asked for j in judged))
+        reasons = listed(map(_told, passed), "semicolon") if passed else said("reasons.no_series")
+        return Choice(None, said("reasons.none", series=what, reasons=reasons), tuple(passed), any(j.asked for j in judged))
     best = max(fit, key=lambda j: _worth(j, manifest))
     passed += [_passed(j.seen, _lost(j, best, manifest)) for j in fit if j is not best]
     series = Series(best.seen.series.uid, best.instances)
     return Choice(series, _chosen(best, what), tuple(passed), expected=True)
 
 
-def _what(manifest: Manifest) -> str:
-    """ "T1-weighted head", "CT head"."""
+def _what(manifest: Manifest) -> Said:
+    """ "T1-weighted head series", "CT head series"."""
     what = words.told(manifest.sequence) if manifest.sequence else manifest.modality
-    return f"{what} {manifest.body_part}".strip()
+    if not manifest.body_part:
+        return said("reasons.series", sequence=what)
+    return said("reasons.series_part", sequence=what, body_part=manifest.body_part)
 
 
-def _chosen(best: _Judged, what: str) -> str:
+def _chosen(best: _Judged, what: Said) -> Said:
     """Why it is read, and what of it is not."""
-    after = " after contrast" if best.traits and best.traits.contrast > 0 else ""
+    if best.traits and best.traits.contrast > 0:
+        what = said("reasons.after_contrast", series=what)
     there = len(best.seen.series.instances)
     if len(best.instances) == there:
-        return f"{what}{after}"
-    fewer = there - len(best.instances)
-    return f"{what}{after} (of its {there} instances {fewer} {'is' if fewer == 1 else 'are'} left out: {_rest(best)})"
+        return what
+    return said("reasons.partly", series=what, total=there, count=there - len(best.instances), rest=_rest(best))
 
 
-def _rest(best: _Judged) -> str:
+def _rest(best: _Judged) -> Said:
     read = set(best.instances)
-    kinds = dict.fromkeys(_kind(traits) or "a later echo" for traits, group in best.seen.kinds if not set(group) <= read)
-    return ", ".join(kinds)
+    kinds = dict.fromkeys(_kind(traits) or said("reasons.later_echo") for traits, group in best.seen.kinds if not set(group) <= read)
+    return listed(kinds, "comma")
 
 
 def _kind(traits: Traits) -> str:
@@ -122,7 +127,7 @@ def _kind(traits: Traits) -> str:
 def _judge(look: Seen, looks: Sequence[Seen], manifest: Manifest) -> _Judged:
     """Whether `look` is fit for the model, among all series of its study."""
     if not look.has_pixels:
-        return _Judged(look, "no pixel data")
+        return _Judged(look, said("reasons.no_pixels"))
     if look.modality != manifest.modality:
         return _Judged(look, _modality(look.modality))
     region = _region(look, looks)
@@ -130,8 +135,9 @@ def _judge(look: Seen, looks: Sequence[Seen], manifest: Manifest) -> _Judged:
     rest = [(traits, group) for traits, group in look.kinds if _kind(traits) not in _LEFT_OUT] or look.kinds
     for traits, group in rest:
         if reason := _against(traits, group, region, manifest):
-            mixed = f" ({_frames(group)} of {look.slices} images)" if look.slices > _frames(group) else ""
-            return _Judged(look, reason + mixed, asked)
+            if look.slices > _frames(group):
+                reason = said("reasons.mixed", reason=reason, count=_frames(group), total=look.slices)
+            return _Judged(look, reason, asked)
     if reason := _against_stack(look, manifest):
         return _Judged(look, reason, asked)
     return _Judged(look, "", asked, rest[0][0], _first_echo(tuple(instance for _, group in rest for instance in group)))
@@ -139,8 +145,8 @@ def _judge(look: Seen, looks: Sequence[Seen], manifest: Manifest) -> _Judged:
 
 def _modality(modality: str) -> str:
     if modality in ("", "?"):
-        return "its modality is missing" if not modality else "its modality is none of the standard's"
-    return f"no enabled model reads {modality}"
+        return said("reasons.odd_modality") if modality else said("reasons.no_modality")
+    return said("reasons.not_read", modality=modality)
 
 
 def _against(traits: Traits, group: tuple[Instance, ...], region: str, manifest: Manifest) -> str:
@@ -150,25 +156,25 @@ def _against(traits: Traits, group: tuple[Instance, ...], region: str, manifest:
     if reason := next(filter(None, (_syntax(instance.transfer_syntax_uid) for instance in group)), ""):
         return reason
     if manifest.body_part and region not in ("", manifest.body_part):
-        return f"not a {manifest.body_part}"
+        return said("reasons.not_the_part", body_part=manifest.body_part)
     if manifest.sequence and traits.weighting != manifest.sequence:
-        return f"{_weighting(traits)}, not {words.told(manifest.sequence)}"
+        return said("reasons.not_the_sequence", sequence=_weighting(traits), wanted=words.told(manifest.sequence))
     if not manifest.sequence and traits.weighting in (words.ANGIOGRAPHY, words.PERFUSION):
         return traits.weighting
-    return "not after contrast" if manifest.rules.contrast == "require" and traits.contrast <= 0 else ""
+    return said("reasons.not_after_contrast") if manifest.rules.contrast == "require" and traits.contrast <= 0 else ""
 
 
 def _syntax(uid: str) -> str:
     """Of the standard's syntaxes those that are not read. What is in none of them fails in decode: there something is wrong."""
     why = why_not(uid) if uid.startswith("1.2.840.10008.1.2") else None
-    return f"in a transfer syntax that is not read ({why}); send it uncompressed" if why else ""
+    return said("reasons.syntax", why=why) if why else ""
 
 
 def _weighting(traits: Traits) -> str:
     if not traits.weighting:
-        return f"of unknown sequence ({traits.weighting_by})"
-    against = " by its echo time" if "against" in traits.weighting_by else ""
-    return words.told(traits.weighting) + against
+        return said("reasons.unknown_sequence")
+    told = words.told(traits.weighting)
+    return said("reasons.by_echo_time", sequence=told) if "against" in traits.weighting_by else told
 
 
 def _region(look: Seen, looks: Sequence[Seen]) -> str:
@@ -187,15 +193,15 @@ def _against_stack(look: Seen, manifest: Manifest) -> str:
     """What the stack as a whole lacks; an attribute that is missing is held against nobody."""
     rules, planes = manifest.rules, [plane for plane in look.planes if plane != "unknown"]
     if len(planes) == 3:
-        return f"{words.LOCALIZER} (slices in three planes)"
+        return said("reasons.three_planes")
     if planes and planes[0] not in rules.planes:
-        return f"{planes[0]} slices, and the model reads {' or '.join(rules.planes)} ones"
+        return said("reasons.plane", plane=_PLANES[planes[0]], planes=listed([_PLANES[plane] for plane in rules.planes], "or"))
     if look.slices < rules.fewest_slices:
-        return f"{look.slices} slices, and the model needs {rules.fewest_slices}"
+        return said("reasons.few_slices", count=look.slices, fewest=rules.fewest_slices)
     if look.pixel is not None and look.pixel > rules.coarsest_pixel:
-        return f"pixels of {look.pixel:.1f} mm, coarser than {rules.coarsest_pixel:.1f} mm"
+        return said("reasons.coarse", pixel=float(look.pixel), coarsest=rules.coarsest_pixel)
     if look.step is not None and look.step > rules.widest_step:
-        return f"slices {look.step:.1f} mm apart, further than {rules.widest_step:.1f} mm"
+        return said("reasons.wide", step=float(look.step), widest=rules.widest_step)
     return ""
 
 
@@ -223,26 +229,26 @@ def _frames(instances: Sequence[Instance]) -> int:
 def _lost(judged: _Judged, best: _Judged, manifest: Manifest) -> str:
     """Why a fit series lost to the best one."""
     mine, its = _worth(judged, manifest), _worth(best, manifest)
-    name = "the one chosen" if best.seen.number is None or best.seen.number == judged.seen.number else f"series {best.seen.number}"
+    number = best.seen.number
+    name = said("reasons.the_chosen") if number in (None, judged.seen.number) else said("places.series", number=number)
     if mine.contrast != its.contrast:
         return _lost_by_contrast(judged, best, name)
     if mine.original != its.original:
-        return f"derived, while {name} is original"
+        return said("reasons.derived", best=name)
     if mine.slices != its.slices:
-        return f"fewer slices than {name}"
-    return f"as fit as {name}, which comes first"
+        return said("reasons.fewer_slices", best=name)
+    return said("reasons.as_fit", best=name)
 
 
-def _lost_by_contrast(judged: _Judged, best: _Judged, name: str) -> str:
-    said = {1: "after contrast", 0: "not said to be before or after contrast", -1: "before contrast"}
-    mine, its = (j.traits.contrast if j.traits else 0 for j in (judged, best))
-    return f"{said[mine]}, while {name} is {said[its]}"
+def _lost_by_contrast(judged: _Judged, best: _Judged, name: Said) -> Said:
+    mine, its = (_CONTRAST[j.traits.contrast if j.traits else 0] for j in (judged, best))
+    return said("reasons.less_contrast", contrast=mine, best=name, its=its)
 
 
 def _passed(look: Seen, reason: str) -> PassedOver:
     return PassedOver(look.series.uid, look.number, look.modality.strip("?"), reason)
 
 
-def _told(passed: PassedOver) -> str:
-    number = "without number" if passed.series_number is None else passed.series_number
-    return f"series {number} ({passed.modality or 'no modality'}): {passed.reason}"
+def _told(passed: PassedOver) -> Said:
+    number = said("places.unnumbered") if passed.series_number is None else passed.series_number
+    return said("reasons.of_series", number=number, modality=passed.modality or said("places.no_modality"), reason=passed.reason)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydicom.errors import InvalidDicomError
 
+from pipeline.language import Said, said
 from pipeline.pixels.frames import fill
 from pipeline.pixels.layout import Layout, read
 from pipeline.pixels.limits import Limits, NoSlice, Unreadable
@@ -85,7 +86,7 @@ def _named(instance: Instance) -> Iterator[None]:
         raise Undecodable(instance.sop_instance_uid, cause) from error
 
 
-def _layouts(series: Series, limits: Limits) -> tuple[list[Layout], list[str]]:
+def _layouts(series: Series, limits: Limits) -> tuple[list[Layout], list[Said]]:
     """The layouts of all instances that hold slices, each instance once; and what a reader must know of them."""
     instances = {instance.sop_instance_uid: instance for instance in series.instances}
     layouts: list[Layout] = []
@@ -100,9 +101,9 @@ def _layouts(series: Series, limits: Limits) -> tuple[list[Layout], list[str]]:
         instance, reason = without[0]
         raise Undecodable(instance.sop_instance_uid, str(reason))
     remarks = Counter(remark for layout in layouts for remark in layout.remarks)
-    told = [f"In {count} of {len(instances)} instances {remark}." for remark, count in remarks.items()]
+    told = [said(remark, count=count, total=len(instances)) for remark, count in remarks.items()]
     if without:
-        told.append(f"{len(without)} of {len(instances)} instances of the series hold no greyscale picture and were not read.")
+        told.append(said("remarks.no_pictures", count=len(without), total=len(instances)))
     return layouts, told
 
 
@@ -120,7 +121,7 @@ def _decoded(layouts: Sequence[Layout], stack: Stack) -> tuple[Pixels, list[list
     return pixels, rows_of
 
 
-def _completed(pixels: Pixels, layouts: Sequence[Layout], rows_of: Sequence[list[int]]) -> list[str]:
+def _completed(pixels: Pixels, layouts: Sequence[Layout], rows_of: Sequence[list[int]]) -> list[Said]:
     """MONOCHROME1 turned round, so that more is brighter, for the series as a whole; then background where no pixel is. In place."""
     low, high = float(pixels.min()), float(pixels.max())  # NaN where there is one
     nowhere: Any = None
@@ -136,4 +137,4 @@ def _completed(pixels: Pixels, layouts: Sequence[Layout], rows_of: Sequence[list
         return []
     pixels[nowhere] = min(low, 0.0)  # 0: no signal, where all tissue is brighter
     numberless = sum(layout.samples.floating and bool(nowhere[rows].any()) for layout, rows in zip(layouts, rows_of, strict=True))
-    return [f"In {numberless} of {len(layouts)} instances pixels hold no number and were read as background."] if numberless else []
+    return [said("remarks.no_numbers", count=numberless, total=len(layouts))] if numberless else []

@@ -1,8 +1,8 @@
 """The envelope of a Structured Report: everything around its content tree, and the encoding.
 
 Patient, study and request attributes are the source's (pipeline/inherited.py), byte for byte, under its own character set; so what we
-write ourselves is plain ASCII, which every one of the defined terms holds (PS3.3 C.12.1.1.2). Nothing here asks a clock or a random
-number: the same result gives the same bytes.
+write ourselves is spelt with letters that this set holds, and else in ASCII, which every one of the defined terms holds (PS3.3
+C.12.1.1.2). Nothing here asks a clock or a random number: the same result gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from io import BytesIO
 from typing import Any
 
 from pydicom import Dataset, FileMetaDataset, dcmwrite
-from pydicom.charset import convert_encodings, default_encoding
+from pydicom.charset import convert_encodings, default_encoding, python_encoding
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
 
 from models.manifest import Manifest
 from pipeline import inherited
+from pipeline.language import Language, said
 from pipeline.records import Document, Instance, Kind, Predecessor, Study, Variant
 
 _SOP_CLASSES = {"summary": EnhancedSRStorage, "measurements": ComprehensiveSRStorage}
@@ -34,6 +35,10 @@ _IMPLEMENTATION = f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}"
 _SCHEME = "99VITALCHECK"
 
 _TYPOGRAPHY = str.maketrans({"–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "×": "x", "…": "..."})
+_NEAREST = str.maketrans({  # where taking an accent away would make another word, or leave nothing
+    "ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe",
+    "ø": "oe", "Ø": "Oe", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i", "\u00a0": " ",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Origin:
     evidence: tuple[Instance, ...]  # every analysed instance
     now: datetime
     source: Any  # pydicom Dataset: the headers of one instance; lives as long as `report.make` runs
+    language: Language  # of the Summary; the Measurements are English
     replaces: tuple[Predecessor, ...] = ()
 
     @property
@@ -62,8 +68,8 @@ class Origin:
         """The earlier document that the one of this kind replaces."""
         return next((earlier for earlier in self.replaces if earlier.kind == kind), None)
 
-    def uid(self, what: str) -> str:
-        """The same input, model with its manifest, variant and release give the same UID; anything else another one.
+    def uid(self, kind: Kind, what: str) -> str:
+        """The same input, model with its manifest, variant, release and words give the same UID; anything else another one.
 
         What computed it (ONNX Runtime, kind of CPU) is no part of it, as the time is not, though the Measurements say both: it is the
         same result if it reproduces, and when a node moved to another CPU does a study again, its PACS shall hold one answer and not
@@ -71,7 +77,8 @@ class Origin:
         part: they follow from the set.
         """
         manifest, variant = self.manifest.id, self.variant or "none"
-        return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, manifest, variant, software(), what)
+        words = (self.language.id,) if kind == "summary" else ()
+        return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, manifest, variant, software(), *words, what)
 
 
 def derived_uid(*parts: str) -> str:
@@ -90,7 +97,42 @@ def software() -> str:
 
 def plain(text: str) -> str:
     """`text` in ASCII, so that it is the same under every character set."""
-    return unicodedata.normalize("NFKD", text.translate(_TYPOGRAPHY)).encode("ascii", "ignore").decode()
+    known = unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY).translate(_NEAREST)
+    return unicodedata.normalize("NFKD", known).encode("ascii", "ignore").decode()
+
+
+def spelt(text: str, source: Any) -> str:
+    """`text` with those of its letters that every encoding of the source's character set holds; the others as in `plain`."""
+    encodings = _encodings(source)
+    return "".join(
+        letter if _holds(encodings, letter) else plain(letter) for letter in unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY)
+    )
+
+
+def can_spell(language: Language, source: Any) -> bool:
+    """Whether no letter of the language would be lost under the source's character set: Greek in ASCII says nothing."""
+    encodings = _encodings(source)
+    return all(_holds(encodings, letter) or plain(letter) for letter in language.letters)
+
+
+def _encodings(source: Any) -> list[str]:
+    """Python's names of what the source is encoded in; ASCII wherever there is a doubt (PS3.3 C.12.1.1.2)."""
+    said_so = source.get("SpecificCharacterSet") or ""
+    terms = [said_so] if isinstance(said_so, str) else list(said_so)
+    if len(terms) > 1 and not all(term.startswith("ISO 2022") for term in terms):
+        return ["ascii"]
+    found = [python_encoding.get(term, default_encoding) for term in terms]
+    return ["ascii" if encoding == default_encoding else encoding for encoding in found]  # pydicom takes ASCII for Latin 1
+
+
+def _holds(encodings: list[str], letter: str) -> bool:
+    """Without an escape sequence, for what we write has none."""
+    if letter.isascii():
+        return True
+    try:
+        return all(b"\x1b" not in letter.encode(encoding) for encoding in encodings)
+    except UnicodeEncodeError:
+        return False
 
 
 def seal(kind: Kind, root: Any, origin: Origin) -> Document:
@@ -114,10 +156,11 @@ def seal(kind: Kind, root: Any, origin: Origin) -> Document:
 
 def _identify(document: Any, kind: Kind, origin: Origin) -> None:
     now = _clock(origin)
-    document.SOPClassUID, document.SOPInstanceUID = _SOP_CLASSES[kind], origin.uid(kind)
-    document.StudyInstanceUID, document.SeriesInstanceUID = origin.study.uid, origin.uid(f"series of {kind}")
+    document.SOPClassUID, document.SOPInstanceUID = _SOP_CLASSES[kind], origin.uid(kind, kind)
+    document.StudyInstanceUID, document.SeriesInstanceUID = origin.study.uid, origin.uid(kind, f"series of {kind}")
     document.Modality, document.SeriesNumber, document.InstanceNumber = "SR", _SERIES_NUMBERS[kind], 1
-    document.SeriesDescription = f"AI {kind}, not verified"  # viewers cut it off early
+    called = spelt(origin.language(said("headings.series")), origin.source)
+    document.SeriesDescription = called if kind == "summary" else "AI measurements, not verified"  # viewers cut it off early
     for what in ("Series", "Content", "InstanceCreation"):
         setattr(document, f"{what}Date", now.strftime("%Y%m%d"))
         setattr(document, f"{what}Time", now.strftime("%H%M%S.%f"))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.manifest import Recipe
 from pipeline.intensity import AIR, DENSEST, normalise, windowed
+from pipeline.language import said
 from pipeline.orientation import axis, normal, plane, tilt
 from pipeline.records import AS_STORED, Affine, Batch, Geometry, Orientation, Pixels, Slices, Turn
 
@@ -48,7 +49,7 @@ def prepare(slices: Slices, recipe: Recipe) -> Batch:
 def _doubts(slices: Slices, recipe: Recipe) -> tuple[str, ...]:
     """What a reader must know of the values: around every head on CT there is air, unless they are not in Hounsfield units."""
     if recipe.windows and float(slices.pixels.min()) > recipe.air:
-        return ("No pixel is as thin as air: if the values are not in Hounsfield units (no rescale intercept), the answer means nothing.",)
+        return (said("remarks.no_air"),)
     return ()
 
 

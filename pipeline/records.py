@@ -18,6 +18,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.language import ENGLISH, Language, Said, said
+
 Pixels = NDArray[np.float32]
 State = Literal["analysed", "declined"]
 Call = Literal["present", "absent", "unsure"]
@@ -130,7 +132,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A series that was not chosen. The reason names a rule, never free text of the study."""
+    """A series that was not chosen. The reason, a Said, names a rule, never free text of the study."""
 
     series_uid: str
     series_number: int | None
@@ -143,7 +145,7 @@ class Choice:
     """What `choose` decided: the series to read, or None and the reason; and why each other series was passed over."""
 
     series: Series | None
-    reason: str
+    reason: Said
     passed_over: tuple[PassedOver, ...] = ()
     expected: bool = False  # a head MR: a radiologist waits for an answer, so "not analysed, because" is sent
 
@@ -158,7 +160,7 @@ class Slices:
     between: float | None = None  # mm between slice centres
     orientation: Orientation | None = None
     positions: tuple[float, ...] = ()  # mm along the normal, growing; empty where the objects do not say where they lie
-    remarks: tuple[str, ...] = ()  # whole sentences on what a reader must know of the stack: gaps, slices left out, tilt
+    remarks: tuple[str, ...] = ()  # whole sentences, each Said, on what a reader must know of the stack: gaps, slices left out, tilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +208,12 @@ class Geometry:
     positions: tuple[float, ...] = ()  # mm along the normal
     remarks: tuple[str, ...] = ()  # as in Slices
 
-    def told(self, slices: int) -> str:
+    def told(self, slices: int) -> Said:
         """In words: "24 axial slices 6.0 mm apart", "1 sagittal slice", "20 coronal slices 5.0 mm apart, 12 degrees oblique"."""
-        plane = "" if self.plane == "unknown" else f"{self.plane} "
-        apart = f" {self.between:.1f} mm apart" if self.between and slices > 1 else ""
-        oblique = f", {self.tilt:.0f} degrees oblique" if self.tilt >= OBLIQUE else ""
-        return f"{slices} {plane}slice{'' if slices == 1 else 's'}{apart}{oblique}"
+        told = said(f"stack.{self.plane}", count=slices)
+        if self.between and slices > 1:
+            told = said("stack.apart", slices=told, between=float(self.between))
+        return said("stack.oblique", stack=told, degrees=round(self.tilt)) if self.tilt >= OBLIQUE else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,14 @@ class Predecessor:
     sop_instance_uid: str
     series_uid: str
     instances: int  # of the study, that its result was made from
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How the documents of an answer are wanted."""
+
+    language: Language = ENGLISH  # of the Summary; the Measurements are English
+    replaces: tuple[Predecessor, ...] = ()  # documents of earlier results on fewer instances
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,16 +21,18 @@ from pydicom.sr.coding import Code
 
 from models.manifest import Coded, Label, Manifest
 from pipeline import inherited, wording
-from pipeline.envelope import Origin, derived_uid, device_uid, plain, private, seal, software
-from pipeline.records import Choice, Document, Finding, Instance, Predecessor, Prediction, Source, Study
+from pipeline.envelope import Origin, can_spell, derived_uid, device_uid, plain, private, seal, software, spelt
+from pipeline.language import ENGLISH, Said, said
+from pipeline.records import Choice, Document, Finding, Instance, Order, Prediction, Source, Study, Variant
 
 # Titles and headings: DICOM's own concepts where it has them (CID 7001, CID 7002), but no title that could pass for a physician's report.
-_TITLE = private("SUMMARY", "AI Result, Not Verified")
+# Their values are everybody's, their meanings in the language of the Summary.
+_TITLE = private("SUMMARY", "")
 _SECTIONS = (  # field of wording.Sections, heading, concept of each sentence below it
-    ("findings", codes.LN.Findings, codes.DCM.Finding),
-    ("conclusion", codes.LN.Conclusions, codes.DCM.Conclusion),
-    ("method", private("METHOD", "Method"), codes.DCM.ProcedureDescription),
-    ("limitations", private("LIMITATIONS", "Limitations"), codes.DCM.Comment),
+    ("findings", (codes.LN.Findings, said("headings.findings")), (codes.DCM.Finding, said("headings.finding"))),
+    ("conclusion", (codes.LN.Conclusions, said("headings.conclusions")), (codes.DCM.Conclusion, said("headings.conclusion"))),
+    ("method", (private("METHOD", ""), said("headings.method")), (codes.DCM.ProcedureDescription, said("headings.step"))),
+    ("limitations", (private("LIMITATIONS", ""), said("headings.limitations")), (codes.DCM.Comment, said("headings.comment"))),
 )
 _PRESENCE = {"present": codes.SCT.Present, "absent": codes.SCT.Absent, "unsure": codes.SCT.Undetermined}  # CID 240
 _PROCEDURES = {"MR": codes.LN.MRIUnspecifiedBodyRegion, "CT": codes.LN.CTUnspecifiedBodyRegion}  # CID 100
@@ -47,26 +49,35 @@ def make(
     prediction: Prediction | None,
     manifest: Manifest,
     now: datetime,
-    replaces: Sequence[Predecessor] = (),
+    order: Order = Order(),  # noqa: B008 - frozen
 ) -> tuple[Document, ...]:
     """(Summary, Measurements); or (Summary,) without a finding, saying "Not analysed, because".
 
     `now` becomes the documents' date and time, on the clock that the study's own times name where they name one. The same arguments give
-    the same UIDs and the same bytes.
+    the same UIDs and the same bytes. The Summary is in the language of `order`; in English where the source's character set has not its
+    letters.
     """
     if finding is None or prediction is None:
-        origin = Origin(study, manifest, None, (), now, inherited.read(_first(study.instances)), tuple(replaces))
+        origin = _origin(study, manifest, None, (), now, order)
         sections = _replacing(wording.not_analysed(study, choice, manifest, software()), origin)
-        return (seal("summary", _summary(sections, ()), origin),)
+        return (seal("summary", _summary(origin, sections, ()), origin),)
     read = {source.sop_instance_uid for source in prediction.sources}
     evidence = tuple(instance for instance in study.instances if instance.sop_instance_uid in read)
-    origin = Origin(study, manifest, prediction.variant, evidence, now, inherited.read(_first(evidence)), tuple(replaces))
+    origin = _origin(study, manifest, prediction.variant, evidence, now, order)
     sections = _replacing(wording.analysed(study, choice, finding, prediction, manifest, software()), origin)
     images = [(_instance(evidence, source), source) for source in finding.key_sources]
     return (
-        seal("summary", _summary(sections, images), origin),
+        seal("summary", _summary(origin, sections, images), origin),
         seal("measurements", _measurements(origin, finding, prediction, images), origin),
     )
+
+
+def _origin(
+    study: Study, manifest: Manifest, variant: Variant | None, evidence: tuple[Instance, ...], now: datetime, order: Order
+) -> Origin:
+    source = inherited.read(_first(evidence or study.instances))
+    language = order.language if can_spell(order.language, source) else ENGLISH
+    return Origin(study, manifest, variant, evidence, now, source, language, order.replaces)
 
 
 def _first(instances: Iterable[Instance]) -> Instance:
@@ -90,20 +101,32 @@ def _replacing(sections: wording.Sections, origin: Origin) -> wording.Sections:
     return replace(sections, findings=(first, wording.replaced(earlier.instances, len(origin.study.instances)), *others))
 
 
-def _summary(sections: wording.Sections, images: Sequence[KeyImage]) -> Any:
-    """Sections of sentences; the key images hang on the first sentence."""
-    root = sr.ContainerContentItem(_TITLE, is_content_continuous=False)
-    root.ContentSequence = sr.ContentSequence()
+def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyImage]) -> Any:
+    """Its language, then sections of sentences; the key images hang on the first sentence."""
+    root = sr.ContainerContentItem(_meaning(origin, _TITLE, said("headings.title")), is_content_continuous=False)
+    root.ContentSequence = sr.ContentSequence([_language(origin)])
     for field, heading, concept in _SECTIONS:
-        section = sr.ContainerContentItem(heading, is_content_continuous=False, relationship_type="CONTAINS")
-        section.ContentSequence = sr.ContentSequence(
-            sr.TextContentItem(concept, plain(sentence), "CONTAINS") for sentence in getattr(sections, field)
-        )
+        section = sr.ContainerContentItem(_meaning(origin, *heading), is_content_continuous=False, relationship_type="CONTAINS")
+        sentences = [spelt(origin.language.sentence(sentence), origin.source) for sentence in getattr(sections, field)]
+        section.ContentSequence = sr.ContentSequence(sr.TextContentItem(_meaning(origin, *concept), s, "CONTAINS") for s in sentences)
         root.ContentSequence.append(section)
     if images:
-        first = root.ContentSequence[0].ContentSequence[0]
-        first.ContentSequence = sr.ContentSequence(_image(codes.DCM.BestIllustrationOfFinding, "INFERRED FROM", *image) for image in images)
+        best = _meaning(origin, codes.DCM.BestIllustrationOfFinding, said("headings.image"))
+        first = root.ContentSequence[1].ContentSequence[0]
+        first.ContentSequence = sr.ContentSequence(_image(best, "INFERRED FROM", *image) for image in images)
     return root
+
+
+def _language(origin: Origin) -> Any:
+    """TID 1204, of everything below the root."""
+    concept = _meaning(origin, codes.DCM.LanguageOfContentItemAndDescendants, said("headings.language"))
+    spoken = Code(origin.language.code, "RFC5646", spelt(origin.language.name, origin.source)[:64])  # CID 5000
+    return sr.CodeContentItem(concept, spoken, "HAS CONCEPT MOD")
+
+
+def _meaning(origin: Origin, concept: Any, meaning: Said) -> Any:
+    """`concept`, its meaning in the language of the Summary: no two languages need agree on it (PS3.3 8.3)."""
+    return Code(concept.value, concept.scheme_designator, spelt(origin.language(meaning), origin.source))
 
 
 def _image(concept: Any, relationship: str, instance: Instance, source: Source) -> Any:

@@ -19,8 +19,9 @@ from pipeline.choose import choose_model
 from pipeline.decode import decode
 from pipeline.identity import contradiction
 from pipeline.infer import infer, is_shadowed
+from pipeline.language import said
 from pipeline.prepare import prepare
-from pipeline.records import Batch, Choice, Document, Finding, Predecessor, Prediction, Report, Series, Slices, Study
+from pipeline.records import Batch, Choice, Document, Finding, Order, Prediction, Report, Series, Slices, Study
 from pipeline.report import make
 
 
@@ -32,24 +33,21 @@ Decoder = Callable[[Series], Slices]
 Deciding = Callable[[Outputs, Batch, Model], Sequence[int]]
 
 
-def analyze(
-    study: Study, models: Sequence[Model], now: datetime, decoder: Decoder = decode, replaces: Sequence[Predecessor] = ()
-) -> Report:
+def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decoder = decode, order: Order = Order()) -> Report:  # noqa: B008
     """The answer for `study` by the first of `models` that may read one of its series; `now` becomes the date and time of its documents.
 
-    `decoder` is `pipeline.decode.decode`, or the same behind a process boundary with limits; `replaces` are documents of earlier results
-    on fewer instances.
+    `decoder` is `pipeline.decode.decode`, or the same behind a process boundary with limits; `order` says how the documents are wanted.
     Raises Contradictory, Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
     """
     _check_identity(study)
     timings = Timings()
     model, choice, slices = _chosen(study, models, decoder, timings)
     if slices is None:
-        return _declined(study, model, choice, now, replaces)
+        return _declined(study, model, choice, now, order)
     manifest, shadowed = model.manifest, is_shadowed(study.uid, model.shadow_rate)
     finding, prediction = _read(slices, model, timings, _deciding, shadowed=shadowed)
     with timings("report"):
-        documents = make(study, choice, finding, prediction, manifest, now, replaces)
+        documents = make(study, choice, finding, prediction, manifest, now, order)
     return Report(
         study_uid=study.uid,
         state="analysed",
@@ -74,7 +72,7 @@ def repeat(study: Study, model: Model, now: datetime, decoder: Decoder = decode)
     """
     series = Series(study.series[0].uid, study.instances)
     finding, prediction = _read(decoder(series), model, Timings(), _nothing, shadowed=False)
-    return make(study, Choice(series, "read before"), finding, prediction, model.manifest, now)
+    return make(study, Choice(series, said("reasons.repeated")), finding, prediction, model.manifest, now)
 
 
 def _read(slices: Slices, model: Model, timings: Timings, deciding: Deciding, *, shadowed: bool) -> tuple[Finding, Prediction]:
@@ -114,10 +112,10 @@ def _shows_something(slices: Slices) -> bool:
     return any((picture != value).any() for picture in slices.pixels)  # ends at the first that does
 
 
-def _declined(study: Study, model: Model, choice: Choice, now: datetime, replaces: Sequence[Predecessor]) -> Report:
+def _declined(study: Study, model: Model, choice: Choice, now: datetime, order: Order) -> Report:
     """A radiologist who waits for a head to be read is told why it was not; nobody waits for a knee."""
     manifest = model.manifest
-    documents = make(study, choice, None, None, manifest, now, replaces) if choice.expected else ()
+    documents = make(study, choice, None, None, manifest, now, order) if choice.expected else ()
     return Report(study.uid, "declined", choice.reason, f"{manifest.name} {manifest.version}", choice, documents=documents)
 
 

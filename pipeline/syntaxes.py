@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pipeline.language import Said, said
+
 IMPLICIT: Final = "1.2.840.10008.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"
 ENCAPSULATED: Final = "1.2.840.10008.1.2.1.98"  # uncompressed, in fragments
@@ -19,19 +21,19 @@ JPEG_2000: Final = frozenset(_JPEG + k for k in ("90", "91", "201", "202", "203"
 READABLE: Final = NATIVE | JPEG | JPEG_LS | JPEG_2000 | {ENCAPSULATED, RLE}
 
 _WHY_NOT: Final = (
-    (tuple(f"{_JPEG}{k}" for k in range(100, 109)), "its pixels are a video"),
-    ((_JPEG + "92", _JPEG + "93"), "its pixels are JPEG 2000 Part 2"),
-    (tuple(f"{_JPEG}{k}" for k in (110, 111, 112)), "its pixels are JPEG XL"),
-    ((_JPEG + "94", _JPEG + "95", _JPEG + "204", _JPEG + "205"), "its pixels lie on a JPIP server, not in the file"),
+    (tuple(f"{_JPEG}{k}" for k in range(100, 109)), said("syntaxes.video")),
+    ((_JPEG + "92", _JPEG + "93"), said("syntaxes.part2")),
+    (tuple(f"{_JPEG}{k}" for k in (110, 111, 112)), said("syntaxes.jpeg_xl")),
+    ((_JPEG + "94", _JPEG + "95", _JPEG + "204", _JPEG + "205"), said("syntaxes.jpip")),
 )
 
 
-def why_not(syntax: str) -> str | None:
+def why_not(syntax: str) -> Said | None:
     """Why pixels of this transfer syntax cannot be read, as the start of a sentence; None where they can."""
     if syntax in READABLE:
         return None
     for family, reason in _WHY_NOT:
         if any(syntax == uid or syntax.startswith(uid + ".") for uid in family):
             return reason
-    named = f" {syntax}" if syntax.replace(".", "").isdecimal() else ""  # what is no UID may be anything
-    return f"its transfer syntax{named} is not known here"
+    is_uid = syntax.replace(".", "").isdecimal()  # what is none may be anything
+    return said("syntaxes.unknown_uid", uid=syntax) if is_uid else said("syntaxes.unknown")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pipeline.language import said
+
 Table = tuple[tuple[str, re.Pattern[str]], ...]
 
 
@@ -18,12 +20,12 @@ def _words(*patterns: str) -> re.Pattern[str]:
     return re.compile(r"(?<![a-z0-9])(?:" + "|".join(patterns) + r")(?![a-z0-9])", re.IGNORECASE)
 
 
-LOCALIZER, MOSAIC, SCREEN = "localizer", "mosaic, all slices in one picture", "screen save or secondary capture"
-MAP, PROJECTION, REFORMAT = "derived map", "projection, no slices", "reformat of another series"
-FIELD_MAP, CALIBRATION, SUBTRACTION = "field map", "calibration scan", "subtraction of two series"
-NO_SLICE, COLOUR = "its SOP class is none for slices of MR or CT", "not a greyscale image"
-PHASE, COMPLEX = "phase image", "real or imaginary part of an image"
-INVERSION, FAT, OPPOSED = "single inversion of an MP2RAGE", "fat image of a Dixon series", "opposed-phase image of a Dixon series"
+LOCALIZER, MOSAIC, SCREEN = said("kinds.localizer"), said("kinds.mosaic"), said("kinds.screen")
+MAP, PROJECTION, REFORMAT = said("kinds.map"), said("kinds.projection"), said("kinds.reformat")
+FIELD_MAP, CALIBRATION, SUBTRACTION = said("kinds.field_map"), said("kinds.calibration"), said("kinds.subtraction")
+NO_SLICE, COLOUR = said("kinds.no_slice"), said("kinds.colour")
+PHASE, COMPLEX = said("kinds.phase"), said("kinds.complex")
+INVERSION, FAT, OPPOSED = said("kinds.inversion"), said("kinds.fat"), said("kinds.opposed")
 
 _KINDS: Table = (  # whatever else is said
     (LOCALIZER, _words(
@@ -70,11 +72,17 @@ _TYPES: dict[str, frozenset[str]] = {  # values of ImageType (PS3.3 C.8.3.1.1.1,
 }  # fmt: skip
 
 T1, T2, FLAIR, STIR, PD = "T1", "T2", "FLAIR", "STIR", "PD"
-DIFFUSION, FUNCTIONAL, PERFUSION, ANGIOGRAPHY = "diffusion", "functional imaging", "perfusion imaging", "angiography"
-SUSCEPTIBILITY, SPECTROSCOPY, ECHO_PLANAR, FLOW, TAGGING = "T2*", "spectroscopy", "echo-planar", "flow imaging", "tagging"
-OTHER = "of another weighting by echo and repetition time"
-_TOLD = {T1: "T1-weighted", T2: "T2-weighted", FLAIR: "T2-weighted FLAIR", STIR: "short-inversion-time", PD: "proton-density-weighted",
-         SUSCEPTIBILITY: "susceptibility-weighted"}  # fmt: skip
+SUSCEPTIBILITY = "T2*"
+DIFFUSION, FUNCTIONAL, PERFUSION = said("weightings.diffusion"), said("weightings.functional"), said("weightings.perfusion")
+ANGIOGRAPHY, FLOW, TAGGING = said("weightings.angiography"), said("weightings.flow"), said("weightings.tagging")
+SPECTROSCOPY, ECHO_PLANAR, EXCHANGE = said("weightings.spectroscopy"), said("weightings.echo_planar"), said("weightings.exchange")
+DOUBLE_INVERSION, OTHER = said("weightings.double_inversion"), said("weightings.other")
+_TOLD: dict[str, str] = {  # by the names that manifests use
+    T1: said("weightings.t1"), T2: said("weightings.t2"), FLAIR: said("weightings.flair"), STIR: said("weightings.stir"),
+    PD: said("weightings.pd"), SUSCEPTIBILITY: said("weightings.susceptibility"),
+    **{w: w for w in (DIFFUSION, FUNCTIONAL, PERFUSION, ANGIOGRAPHY, FLOW, TAGGING)},
+    **{w: w for w in (SPECTROSCOPY, ECHO_PLANAR, EXCHANGE, DOUBLE_INVERSION, OTHER)},
+}  # fmt: skip
 _PLANE = "(?:ax|sag|cor|tra|[a-z]|[23]d)?"  # as written before T1 without a blank: "3DT1", "sT1W", "AXT1"
 _CONTRARY: Table = (  # these are what they are even when T1 stands beside them
     (FUNCTIONAL, _words(r"\w*bold\w*", "f(?:c?)mri", r"rest(?:ing)?\d*", "task", "sbref")),
@@ -92,13 +100,13 @@ _CONTRARY: Table = (  # these are what they are even when T1 stands beside them
         r"gre[ -]?t2\*?", "hemo", "mag images?",
         r"(?:ax|sag|cor)?t2\*")),
     (SPECTROSCOPY, _words("mrs", "svs", "csi", r"spectro\w*", "press", "slaser")),
-    ("chemical exchange imaging", _words("aptw?", "cest")),
+    (EXCHANGE, _words("aptw?", "cest")),
 )  # fmt: skip
 _T1 = _words(_PLANE + "t1[a-z]*(?:[23]d)?")
 _OTHER: Table = (
     (FLAIR, _words(r"\w*flair\w*", "da(?:rk)?[- ]?fl(?:uid)?", "tirm")),
     (STIR, _words(r"\w*stir\w*")),
-    ("double inversion recovery", _words("dir(?!-)")),
+    (DOUBLE_INVERSION, _words("dir(?!-)")),
     (T2, _words(_PLANE + r"t2[a-z]*(?:[23]d)?", "ciss", "fiesta", "trufi", "drive", "haste", "balanced", "dess", "ssfse")),
     (PD, _words("pd[a-z]{0,3}", "proton[- ]?density", "dp")),
 )

@@ -1,7 +1,8 @@
-"""Every sentence of the Summary in one place: finding first, certainty in word and number, where, then limits and method.
+"""Which sentences the Summary has, and in which order: finding first, certainty in word and number, where, then limits and method.
 
-Viewers print the sentences without their headings' codes, some without headings at all, so each must stand alone.
-No free text of the study enters here: series and images are named by their numbers, reasons by the rule.
+The words lie in `languages/`, one file for each language. Viewers print the sentences without their headings' codes, some without
+headings at all, so each must stand alone. No free text of the study enters here: series and images are named by their numbers, reasons
+by the rule.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.manifest import Manifest
-from pipeline.records import Choice, Finding, Instance, Prediction, Source, Study, Turn
+from pipeline.language import Said, listed, said
+from pipeline.records import Choice, Finding, Instance, PassedOver, Prediction, Source, Study, Turn
 from pipeline.vocabulary import told
 
-UNVERIFIED = "AI result, not verified by a physician. Research use only, not a medical device."
-_UNCALIBRATED = "The probabilities are the model's own; they are not calibrated on whole studies."
-_CERTAINTY = ((0.95, "high"), (0.8, "moderate"), (0.0, "low"))  # words beside the number, never instead of it
-_VARIANTS = {"int8": "int8 (8-bit)", "fp32": "fp32 (full precision)"}
+UNVERIFIED = said("conclusion.unverified")
+_CERTAINTY = ((0.95, said("certainty.high")), (0.8, said("certainty.moderate")), (0.0, said("certainty.low")))  # beside the number
+_VARIANTS = {"int8": said("method.int8"), "fp32": said("method.fp32")}
 
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """The Summary, sentence by sentence."""
+    """The Summary, sentence by sentence: Said, or in a manifest's own words."""
 
     findings: tuple[str, ...]
     conclusion: tuple[str, ...]
@@ -33,17 +34,14 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
     """The sentences for a study that the network has read."""
     differs = prediction.agreement == "differ"
     return Sections(
-        findings=tuple(
-            filter(None, (_found(finding, manifest), _seen(study, finding), _outline(finding, manifest), _others(finding, manifest)))
-        ),
+        findings=(_found(finding, manifest), *_seen(study, finding), *_outline(finding, manifest), _others(finding, manifest)),
         conclusion=(_concluded(study, finding, manifest), *((_agreement(prediction),) if differs else ()), UNVERIFIED),
         method=(
             _read(study, choice, prediction),
             *_passed_over(choice),
             _model(manifest, prediction),
             *(() if differs else (_agreement(prediction),)),
-            f"Input: {_count(len(study.instances), 'instance')} of the study, sha256 of the set {study.digest}; "
-            f"recipe {manifest.recipe.id}; {software}.",
+            said("method.input", count=len(study.instances), digest=study.digest, recipe=manifest.recipe.id, software=software),
         ),
         limitations=(*prediction.geometry.remarks, *_limitations(manifest)),
     )
@@ -52,27 +50,27 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
 def not_analysed(study: Study, choice: Choice, manifest: Manifest, software: str) -> Sections:
     """The sentences for a study that a radiologist expects an answer for and that has none."""
     return Sections(
-        findings=(f"Not analysed, because {_because(choice)}.",),
-        conclusion=("No answer was computed: nothing was found and nothing was excluded.", UNVERIFIED),
+        findings=(said("findings.not_analysed", reason=_because(choice)),),
+        conclusion=(said("conclusion.not_analysed"), UNVERIFIED),
         method=(
-            f"The model {manifest.name} {manifest.version} reads {_reads(manifest)} and nothing else.",
+            said("method.reads_only", name=manifest.name, version=manifest.version, what=_reads(manifest)),
             *_passed_over(choice),
-            f"Input: {_count(len(study.instances), 'instance')} of the study, sha256 of the set {study.digest}; {software}.",
+            said("method.input_unread", count=len(study.instances), digest=study.digest, software=software),
         ),
-        limitations=("Another series, or the same one sent again in full, may still be analysed.",),
+        limitations=(said("limitations.another"),),
     )
 
 
-def replaced(before: int, now: int) -> str:
+def replaced(before: int, now: int) -> Said:
     """Which answer still counts, where a reader may have both; `before` and `now` count instances."""
-    return f"This result replaces an earlier one of {_count(before, 'instance')} of the study; it was made from {now}."
+    return said("findings.replaces", count=before, now=now)
 
 
-def percent(probability: float) -> str:
+def percent(probability: float) -> Said:
     """Whole percent; the ends are not rounded to certainty."""
     if probability >= 0.995:
-        return "over 99%"
-    return "under 1%" if probability < 0.005 else f"{probability:.0%}"
+        return said("percent.over")
+    return said("percent.under") if probability < 0.005 else said("percent.exact", percent=round(100 * float(probability)))
 
 
 def any_probability(finding: Finding, manifest: Manifest) -> float:
@@ -94,121 +92,128 @@ def turned(turn: Turn) -> str:
     return ", ".join(step for step, done in steps if done) or "as stored"
 
 
-def _found(finding: Finding, manifest: Manifest) -> str:
+def _found(finding: Finding, manifest: Manifest) -> Said:
     some, one = any_probability(finding, manifest), manifest.words.finding
     bare = one.removeprefix("an ").removeprefix("a ")
-    likeliest = f"{named(finding.label, manifest)} ({percent(finding.probability)})"
+    likeliest = {"label": named(finding.label, manifest), "label_percent": percent(finding.probability)}
     several = len(_sought(manifest)) > 1  # where the model knows one thing only, nothing is likelier than another
     if finding.call == "present":
-        which = f": most likely {likeliest}" if several else ""
-        return f"{bare[:1].upper()}{bare[1:]} found, certainty {_certainty(some)} ({percent(some)}){which}."
+        sure = {"finding": bare, "certainty": _certainty(some), "percent": percent(some)}
+        return said("findings.found_likeliest", **sure, **likeliest) if several else said("findings.found", **sure)
     if finding.call == "absent":
-        return f"No {bare} found, certainty {_certainty(1 - some)} ({percent(1 - some)})."
-    guess = "the likeliest single answer is" if finding.label == manifest.absent else "if there is one, it is most likely"
-    return f"Unsure whether there is {one} ({percent(some)}){f'; {guess} {likeliest}' if several else ''}."
+        return said("findings.not_found", finding=bare, certainty=_certainty(1 - some), percent=percent(1 - some))
+    if not several:
+        return said("findings.unsure", a_finding=one, percent=percent(some))
+    key = "findings.unsure_absent" if finding.label == manifest.absent else "findings.unsure_likeliest"
+    return said(key, a_finding=one, percent=percent(some), **likeliest)
 
 
-def _certainty(probability: float) -> str:
+def _certainty(probability: float) -> Said:
     return next(word for least, word in _CERTAINTY if probability >= least)
 
 
-def _seen(study: Study, finding: Finding) -> str:
+def _seen(study: Study, finding: Finding) -> tuple[Said, ...]:
     """Where to look; where nothing is present for certain these are the slices that spoke most for it."""
     if not finding.key_sources:
-        return ""
+        return ()
     first, *others = finding.key_sources
-    lead = "Best seen on" if finding.call == "present" else "Most suspicious:"
-    return f"{lead} {_place(study, first)}{_next(study, others)}."
+    place = _place(study, first)
+    if others:
+        key = "findings.best_seen_then" if finding.call == "present" else "findings.suspicious_then"
+        return (said(key, place=place, others=_next(study, others)),)
+    return (said("findings.best_seen" if finding.call == "present" else "findings.suspicious", place=place),)
 
 
-def _next(study: Study, others: Sequence[Source]) -> str:
+def _next(study: Study, others: Sequence[Source]) -> Said:
     """The images after the best one, whose series was named with it."""
-    if not others:
-        return ""
     frames = [str(source.frame) for source in others if source.frame is not None]
-    numbers = frames or [str(_instance(study, source).headers.instance_number or "without number") for source in others]
-    noun = "frame" if frames else "image"
-    return f"; then {noun}{'' if len(numbers) == 1 else 's'} {_list(numbers)}"
+    images = [_instance(study, source).headers.instance_number for source in others]
+    numbers = frames or [str(number) if number else said("places.unnumbered") for number in images]
+    return said("places.frames" if frames else "places.images", count=len(numbers), numbers=listed(numbers, "and"))
 
 
-def _outline(finding: Finding, manifest: Manifest) -> str:
-    if not finding.region:
-        return ""
-    return f"The outline drawn there shows where the evidence of the model lies; it is not the border of {manifest.words.finding}."
+def _outline(finding: Finding, manifest: Manifest) -> tuple[Said, ...]:
+    return (said("findings.outline", a_finding=manifest.words.finding),) if finding.region else ()
 
 
-def _others(finding: Finding, manifest: Manifest) -> str:
+def _others(finding: Finding, manifest: Manifest) -> Said:
     others = sorted((item for item in finding.probabilities.items() if item[0] != finding.label), key=lambda item: -item[1])
-    return f"Other possibilities: {', '.join(f'{named(label, manifest)} {percent(p)}' for label, p in others)}."
+    told = [said("findings.other", label=named(label, manifest), percent=percent(p)) for label, p in others]
+    return said("findings.others", others=listed(told, "comma"))
 
 
-def _concluded(study: Study, finding: Finding, manifest: Manifest) -> str:
+def _concluded(study: Study, finding: Finding, manifest: Manifest) -> Said:
     if finding.call == "absent":
-        return f"The AI saw no sign of {_list([named(label, manifest) for label in _sought(manifest)], 'or')}."
-    where = f": see {_place(study, finding.key_sources[0])}" if finding.key_sources else ""
+        return said("conclusion.no_sign", labels=listed([named(label, manifest) for label in _sought(manifest)], "or"))
+    where = {"place": _place(study, finding.key_sources[0])} if finding.key_sources else {}
     if finding.call == "present":
-        return f"Suspected {named(finding.label, manifest)}{where}."
-    one = manifest.words.finding
-    return f"{one[:1].upper()}{one[1:]} is neither found nor excluded{where}."
+        return said("conclusion.suspected_at" if where else "conclusion.suspected", label=named(finding.label, manifest), **where)
+    return said("conclusion.open_at" if where else "conclusion.open", a_finding=manifest.words.finding, **where)
 
 
-def _read(study: Study, choice: Choice, prediction: Prediction) -> str:
-    instance = _instance(study, prediction.sources[0])
-    what = f"{instance.headers.modality}, {prediction.geometry.told(len(prediction.sources))}"
-    return f"The model read {_series(instance.headers.series_number)} ({what}): {choice.reason.rstrip('.')}."
+def _read(study: Study, choice: Choice, prediction: Prediction) -> Said:
+    headers = _instance(study, prediction.sources[0]).headers
+    slices = prediction.geometry.told(len(prediction.sources))
+    series = _series(headers.series_number)
+    return said("method.read", series=series, modality=headers.modality, slices=slices, reason=choice.reason)
 
 
-def _reads(manifest: Manifest) -> str:
+def _reads(manifest: Manifest) -> Said:
     """ "T1-weighted MR series of the head", "CT series of the head"."""
-    weighted = f"{told(manifest.sequence)} " if manifest.sequence else ""
-    return f"{weighted}{manifest.modality} series{f' of the {manifest.body_part}' if manifest.body_part else ''}"
+    what = {"modality": manifest.modality, "sequence": told(manifest.sequence), "body_part": manifest.body_part}
+    if not manifest.sequence:
+        key = "method.reads_part" if manifest.body_part else "method.reads"
+    else:
+        key = "method.reads_sequence_part" if manifest.body_part else "method.reads_sequence"
+    return said(key, **what)
 
 
-def _passed_over(choice: Choice) -> tuple[str, ...]:
+def _passed_over(choice: Choice) -> tuple[Said, ...]:
     """One sentence for each reason, in the order of the series' numbers."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[PassedOver]] = {}
     for passed in sorted(choice.passed_over, key=lambda p: (p.series_number is None, p.series_number or 0, p.series_uid)):
-        number = "one without number" if passed.series_number is None else str(passed.series_number)
-        groups.setdefault(f"({passed.modality or 'no modality'}): {passed.reason}", []).append(number)
-    return tuple(f"Not read: series {_list(numbers)} {reason.rstrip('.')}." for reason, numbers in groups.items())
+        groups.setdefault((passed.modality, passed.reason), []).append(passed)
+    return tuple(_not_read(group) for group in groups.values())
 
 
-def _model(manifest: Manifest, prediction: Prediction) -> str:
+def _not_read(alike: Sequence[PassedOver]) -> Said:
+    """Series of one modality that one reason holds for."""
+    numbers = [said("places.one_unnumbered") if one.series_number is None else str(one.series_number) for one in alike]
+    modality, reason = alike[0].modality or said("places.no_modality"), alike[0].reason
+    return said("method.passed_over", count=len(alike), numbers=listed(numbers, "and"), modality=modality, reason=reason)
+
+
+def _model(manifest: Manifest, prediction: Prediction) -> Said:
     artifact = manifest.artifacts.get(prediction.variant)
-    weights = f", weights sha256 {artifact.sha256}" if artifact else ""
-    return f"Model {manifest.name} {manifest.version}, variant {_VARIANTS[prediction.variant]}{weights}."
+    of: dict[str, str] = {"name": manifest.name, "version": manifest.version, "variant": _VARIANTS[prediction.variant]}
+    return said("method.model_weights", **of, sha256=artifact.sha256) if artifact else said("method.model", **of)
 
 
-def _agreement(prediction: Prediction) -> str:
+def _agreement(prediction: Prediction) -> Said:
     compared, differing = prediction.compared, prediction.differing
     if prediction.agreement == "not compared" or not compared:
-        return "The two variants of the model, int8 and fp32, were not compared on this study."
+        return said("method.not_compared")
     if prediction.agreement == "differ":
-        return (
-            f"The two variants of the model disagreed on {differing} of {_count(compared, 'compared slice')}; "
-            "fp32, the full-precision one, is reported."
-        )
-    on = f"{compared - differing} of {_count(compared, 'compared slice')}"
-    return f"The two variants of the model, int8 and fp32, gave the same answer on {on}."
+        return said("method.differ", differing=differing, count=compared)
+    return said("method.agree", same=compared - differing, count=compared)
 
 
 def _limitations(manifest: Manifest) -> tuple[str, ...]:
-    known = _list([named(label, manifest) for label in _sought(manifest)])
-    learned = "; ".join(f"{source.name} ({source.licence})" for source in manifest.learned_from)
+    known = listed([named(label, manifest) for label in _sought(manifest)], "and")
+    learned = [said("limitations.source", name=source.name, licence=source.licence) for source in manifest.learned_from]
     return (
-        f"The model knows {known} and nothing else: any other disease is neither found nor excluded.",
-        *(() if any("calibrated" in limit for limit in manifest.limits) else (_UNCALIBRATED,)),
+        said("limitations.knows", labels=known),
+        *(() if any("calibrated" in limit for limit in manifest.limits) else (said("limitations.uncalibrated"),)),
         *manifest.limits,
-        *((f"The model learned from {learned}.",) if learned else ()),
+        *((said("limitations.learned", sources=listed(learned, "semicolon")),) if learned else ()),
     )
 
 
-def _because(choice: Choice) -> str:
+def _because(choice: Choice) -> Said:
     """The reason as the end of a sentence; what it lists of single series has sentences of its own."""
-    reason = choice.reason.rstrip(".")
-    if not reason.startswith("no "):
-        return reason
-    return f"there is {reason.split(': ')[0] if choice.passed_over else reason}"
+    if choice.passed_over:
+        return said("reasons.there_is_none", series=choice.reason.fields["series"])
+    return said("reasons.there_is_none_for", series=choice.reason.fields["series"], reason=choice.reason.fields["reasons"])
 
 
 def _sought(manifest: Manifest) -> list[str]:
@@ -220,21 +225,16 @@ def _instance(study: Study, source: Source) -> Instance:
     return next(i for i in study.instances if i.sop_instance_uid == source.sop_instance_uid)
 
 
-def _place(study: Study, source: Source) -> str:
+def _place(study: Study, source: Source) -> Said:
     """As viewers label it: "series 3, image 14", and the frame of a multi-frame object."""
     headers = _instance(study, source).headers
-    image = "an image without number" if headers.instance_number is None else f"image {headers.instance_number}"
-    return ", ".join((_series(headers.series_number), image, *(() if source.frame is None else (f"frame {source.frame}",))))
+    series = _series(headers.series_number)
+    if headers.instance_number is None:
+        image = said("places.image_unnumbered", series=series)
+    else:
+        image = said("places.image", series=series, number=headers.instance_number)
+    return image if source.frame is None else said("places.frame", image=image, number=source.frame)
 
 
-def _series(number: int | None) -> str:
-    return "a series without number" if number is None else f"series {number}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _list(words: Sequence[str], last: str = "and") -> str:
-    """ "a", "a and b", "a, b and c"."""
-    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1] if words else "")))
+def _series(number: int | None) -> Said:
+    return said("places.series_unnumbered") if number is None else said("places.series", number=number)

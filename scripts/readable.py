@@ -10,10 +10,11 @@ from typing import Any
 from pydicom import dcmread
 
 _WIDTH = 100  # columns
+_LANGUAGE = "121049"  # Language of Content Item and Descendants (TID 1204)
 
 
 def readable(data: bytes) -> str:
-    """The document in `data` (a Part 10 file) as text; UIDs, images and coordinates are left to machines."""
+    """The document in `data` (a Part 10 file) as text; UIDs, images, coordinates and the name of its language are left to machines."""
     return "\n".join(_lines(dcmread(BytesIO(data)), 0))
 
 
@@ -33,7 +34,7 @@ def _said(item: Any) -> str:
             return str(concept)
         case "TEXT":  # a sentence stands for itself, a piece of context does not
             return str(item.TextValue) if item.get("RelationshipType") == "CONTAINS" else f"{concept}: {item.TextValue}"
-        case "CODE":
+        case "CODE" if item.ConceptNameCodeSequence[0].CodeValue != _LANGUAGE:
             return f"{concept}: {item.ConceptCodeSequence[0].CodeMeaning}"
         case "NUM":
             measured = item.MeasuredValueSequence[0]

@@ -22,7 +22,8 @@ from pydicom.uid import (
 
 from listener import headers
 from models.manifest import Artifact, Coded, DataSource, Label, Manifest, Words
-from pipeline import report
+from pipeline import report, vocabulary
+from pipeline.language import ENGLISH, Language, said
 from pipeline.records import (
     Affine,
     Choice,
@@ -74,8 +75,10 @@ CT_MANIFEST = Manifest(
     ),
     artifacts={"fp32": Artifact(file="model_fp32.onnx", sha256="c" * 64, bytes=12)},
 )
-GAP = "Between slices 2 and 3 lie 18.0 mm where 6.0 mm are usual: what lies in between was not seen – by anybody."
+GAP = said("remarks.gap", count=2, width=said("remarks.mm", mm=18.0), between=6.0)
 ODD_LIE = Geometry("coronal", 15.2, Turn(transpose=True, flip_columns=True), 6.0, (0.0, 6.0, 24.0, 30.0), (GAP,))
+SERIES = said("reasons.series_part", sequence=vocabulary.told("T1"), body_part="head")
+NOT_T1 = said("reasons.not_the_sequence", sequence=vocabulary.told("T2"), wanted=vocabulary.told("T1"))
 FINDINGS = {
     "present": ("glioma", (0.97, 0.02, 0.0, 0.01)),
     "absent": ("notumor", (0.01, 0.02, 0.0, 0.97)),
@@ -156,14 +159,21 @@ def study(folder: Path, **attributes: Any) -> Study:
 
 
 def make(
-    of: Study, call: str = "present", *, region: tuple[Point, ...] = REGION, manifest: Manifest | None = None, **prediction: Any
+    of: Study,
+    call: str = "present",
+    *,
+    region: tuple[Point, ...] = REGION,
+    manifest: Manifest | None = None,
+    language: Language = ENGLISH,
+    **prediction: Any,
 ) -> tuple[Document, ...]:
     """The documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
     manifest = manifest or MANIFEST
-    passed = (PassedOver("2.25.2", 1, "MR", "localizer"), PassedOver("2.25.4", 4, "MR", "T2-weighted, not T1-weighted"))
+    passed = (PassedOver("2.25.2", 1, "MR", vocabulary.LOCALIZER), PassedOver("2.25.4", 4, "MR", NOT_T1))
     if call.endswith("declined"):
-        choice = Choice(None, "no T1-weighted head series: series 1 (MR): localizer", passed, expected=True)
-        return report.make(of, choice, None, None, manifest, NOW)
+        reasons = said("reasons.of_series", number=1, modality="MR", reason=vocabulary.LOCALIZER)
+        choice = Choice(None, said("reasons.none", series=SERIES, reasons=reasons), passed, expected=True)
+        return report.make(of, choice, None, None, manifest, NOW, language)
     frames = of.instances[0].headers.number_of_frames
     sources = tuple(Source(i.sop_instance_uid, k + 1 if frames > 1 else None) for i in of.instances for k in range(frames))
     label, probabilities = FINDINGS[call]
@@ -177,25 +187,25 @@ def make(
         region=region if said_call != "absent" else (),
     )
     zeros = np.zeros((len(sources), 4), np.float32)
-    said = {"variant": "int8", "agreement": "agree", "compared": 3, **prediction}
-    predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), **said)
-    choice = Choice(of.series[0], "T1-weighted head series after contrast", passed, expected=True)
-    return report.make(of, choice, finding, predicted, manifest, NOW)
+    answered = {"variant": "int8", "agreement": "agree", "compared": 3, **prediction}
+    predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), **answered)
+    choice = Choice(of.series[0], said("reasons.after_contrast", series=SERIES), passed, expected=True)
+    return report.make(of, choice, finding, predicted, manifest, NOW, language)
 
 
-def result(folder: Path, kind: str) -> tuple[Study, tuple[Document, ...]]:
+def result(folder: Path, kind: str, language: Language = ENGLISH) -> tuple[Study, tuple[Document, ...]]:
     """A study in `folder` and the documents of one of the KINDS."""
     if kind == "differ":
         of = study(folder)
-        return of, make(of, variant="fp32", agreement="differ", differing=2)
+        return of, make(of, variant="fp32", agreement="differ", differing=2, language=language)
     if kind == "frames":
         of = study(folder, frames=5)
-        return of, make(of)
+        return of, make(of, language=language)
     if kind.startswith("ct"):
         of = study(folder, Modality="CT")
-        return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared")
+        return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared", language=language)
     of = study(folder)
-    return of, make(of, geometry=ODD_LIE) if kind == "odd" else make(of, kind)
+    return of, make(of, geometry=ODD_LIE, language=language) if kind == "odd" else make(of, kind, language=language)
 
 
 KINDS = ("present", "absent", "unsure", "differ", "frames", "odd", "declined", "ct", "ct absent", "ct unsure", "ct declined")

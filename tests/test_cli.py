@@ -143,6 +143,19 @@ def test_analyze_is_called_wrongly(sh: Shell, tmp_path: Path) -> None:
     assert "give another folder with --out" in usage(sh("analyze", tmp_path, "--out", tmp_path / "file" / "out"))
     assert f"installed: {MODEL}" in usage(sh("analyze", tmp_path, "--out", tmp_path / "out", "--model", "other"))
     assert "--help` shows how" in usage(sh("analyze", tmp_path))
+    assert "name de or en" in usage(sh("analyze", tmp_path, "--out", tmp_path / "out", "--language", "fr"))
+
+
+def test_analyze_in_german(sh: Shell, tmp_path: Path) -> None:
+    """--language goes before reports.language; the Summary speaks it, the answer on stdout stays English."""
+    slice_ = write(tmp_path, dataset("1.2.1", **T1 | {"SeriesDescription": "t2_tse"}))
+    (tmp_path / "vitalcheck.toml").write_text('[reports]\nlanguage = "de"\n')
+    titles = []
+    for told in ((), ("--language", "en"), ("--language", "de")):
+        (answer,) = sh("analyze", slice_, "--out", tmp_path / "out", "--json", *told).lines
+        titles.append(dcmread(answer["reports"][0]).ConceptNameCodeSequence[0].CodeMeaning)
+        assert answer["reason"] == "no T1-weighted head series: series 1 (MR): T2-weighted, not T1-weighted"
+    assert titles == ["KI-Ergebnis, nicht aerztlich geprueft", "AI Result, Not Verified", "KI-Ergebnis, nicht aerztlich geprueft"]
 
 
 @pytest.mark.parametrize("uid", ["../../x", "/etc", ".", "..", "", "1/2", "x" * 300])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from listener.config import Config, explain, load
 from listener.errors import ConfigError
+from pipeline.language import FOLDER
 
 
 @pytest.fixture
@@ -80,6 +81,19 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(file)
     assert (config.listener.port, config.listener.peers[0].ae_title) == (104, "CT01")
     assert [destination.name for destination in config.destinations] == ["other"]
+
+
+def test_a_language_lies_beside_the_file(file: Path) -> None:
+    """reports.language is a language that is built in, or a file beside the configuration, which is read before anything starts."""
+    assert load(None).reports.language == "en"
+    own = file.parent / "languages" / "own.toml"
+    own.parent.mkdir()
+    own.write_text((FOLDER / "de.toml").read_text())
+    file.write_text('[reports]\nlanguage = "languages/own.toml"\n')
+    assert load(file).reports.language == str(own)
+    own.write_text(own.read_text().replace('low = "gering"\n', ""))
+    assert refused(file, file.read_text()) == f"{file}: reports.language: {own}: certainty.low: missing; translate 'low'"
+    assert "reports.language: there is no language 'fr'; name de or en" in refused(file, '[reports]\nlanguage = "fr"\n')
 
 
 def test_it_is_frozen(file: Path) -> None:

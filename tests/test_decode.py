@@ -348,7 +348,7 @@ def test_picture_of_another_kind(tmp_path: Path) -> None:
 
     slices = decode(Series("1", (*series(tmp_path, 1, 2).instances, colour)))
 
-    assert (len(slices.sources), slices.remarks) == (2, ("1 of 3 instances of the series hold no greyscale picture and were not read.",))
+    assert (len(slices.sources), slices.remarks) == (2, ("1 of 3 instances of the series holds no greyscale picture and was not read.",))
     with pytest.raises(Undecodable, match="colour picture"):
         decode(Series("1", (colour,)))
 

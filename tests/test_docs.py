@@ -21,6 +21,7 @@ from listener.config import Config, Destination, Peer, Worker, load
 from listener.contexts import TRANSFER_SYNTAXES
 from models.manifest import Artifact, Coded, DataSource, GateVerdict, Golden, Label, Manifest, read
 from pipeline import vocabulary
+from pipeline.language import ENGLISH
 from pipeline.pixels.limits import Limits
 from pipeline.syntaxes import READABLE, why_not
 from scripts.model_card import card
@@ -30,8 +31,22 @@ ROOT = Path(__file__).parent.parent
 LISTS: dict[str, type[BaseModel]] = {"listener.peers": Peer, "destinations": Destination}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STUDIES, MANIFEST = ROOT / "docs" / "studies.md", ROOT / "docs" / "manifest.md"
-SILENT = {"claim", "envelope", "infer", "places", "records", "report", "run", "traits", "vocabulary", "wording"}  # these give no reasons
-REASONING = sorted(  # what these files say ends as a reason, a remark or an error of a study
+SILENT = {
+    "claim",
+    "envelope",
+    "infer",
+    "language",
+    "places",
+    "records",
+    "report",
+    "run",
+    "traits",
+    "vocabulary",
+    "wording",
+}  # give no reasons
+REASONS = ("reasons.", "syntaxes.", "kinds.", "weightings.", "remarks.")  # of the language: what ends as a reason or a remark of a study
+ONLY_IN_SUMMARIES = {"reasons.there_is_none", "reasons.there_is_none_for"}
+REASONING = sorted(  # what these files say ends as an error of a study
     {str(path.relative_to(ROOT)) for path in (ROOT / "pipeline").rglob("*.py") if path.stem not in SILENT}
     | {f"listener/{name}.py" for name in ("eligibility", "headers", "isolation", "skim")}
 )
@@ -106,6 +121,13 @@ def sentences(path: Path) -> Iterator[str]:
             yield "".join(".{0,200}?" if part is None else re.escape(str(part)) for part in parts)
 
 
+def reasons() -> Iterator[str]:
+    """Every reason and remark of two words or more, likewise."""
+    for key, forms in ENGLISH.sentences.items():
+        if key.startswith(REASONS) and key not in ONLY_IN_SUMMARIES and len(re.findall("[a-z]{2,}", re.sub("{.+?}", "", forms.other))) > 1:
+            yield ".{0,200}?".join(map(re.escape, re.split(r"\{\w+\}", forms.other)))
+
+
 def words_of(path: Path) -> str:
     """A document as one line without the marks of code."""
     return " ".join(path.read_text().replace("`", "").split())
@@ -176,7 +198,7 @@ def test_configurations_in_documents_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", REASONING)
-def test_every_reason_is_explained(path: str) -> None:
+def test_every_error_is_explained(path: str) -> None:
     """Whatever these files say of a study, docs/studies.md shows it."""
     text = words_of(STUDIES)
     wanting = [
@@ -185,11 +207,18 @@ def test_every_reason_is_explained(path: str) -> None:
     assert wanting == []
 
 
+def test_every_reason_is_explained() -> None:
+    """docs/studies.md shows every reason and every remark that a study may get."""
+    text = words_of(STUDIES)
+    assert [said for said in reasons() if not re.search(said.strip(), text)] == []
+
+
 def test_reasons_are_found() -> None:
-    """The test above looks at something: a sentence with what is filled in, and one without."""
-    found = list(sentences(ROOT / "pipeline" / "choose.py"))
-    assert re.escape("its modality is missing") in found
+    """The tests above look at something: at sentences with what is filled in, and at those without."""
+    found, errors = list(reasons()), list(sentences(ROOT / "pipeline" / "pixels" / "layout.py"))
+    assert re.escape("its modality is missing") in found and re.escape("it holds no pixel data") in errors
     assert any(re.fullmatch(said, "pixels of 6.0 mm, coarser than 5.0 mm") for said in found)
+    assert any(re.fullmatch(said, "its pixels take 1 bits each (BitsAllocated), and 8, 16 or 32 can be read") for said in errors)
 
 
 def test_every_kind_and_weighting_is_named() -> None:

@@ -42,7 +42,7 @@ def test_receiver_loads_neither_pipeline_nor_network() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     loaded = set(result.stdout.split())
     assert "listener.scp" in loaded
-    shared = {f"pipeline.{room}" for room in ("records", "attributes", "part10", "syntaxes", "sop_classes", "orientation")}
+    shared = {f"pipeline.{room}" for room in ("language", "records", "attributes", "part10", "syntaxes", "sop_classes", "orientation")}
     assert {name for name in loaded if name.startswith("pipeline.")} == shared
     assert not loaded & {"models", "onnxruntime", "highdicom", *NEVER_SERVED}
 

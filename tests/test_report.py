@@ -166,28 +166,28 @@ def test_summary_says_the_finding_first(tmp_path: Path) -> None:
         ("present", "The model learned from BRISC 2025 (CC BY 4.0)."),
         ("present", "The probabilities are the model's own; they are not calibrated on whole studies."),
         ("absent", "No brain tumour found, certainty high (97%)."),
-        ("unsure", "Unsure whether there is a brain tumour (60%); if there is one, it is most likely intracranial meningioma (40%)."),
+        ("unsure", "Unsure whether there is a brain tumour (probability 60%); if there is one, most likely intracranial meningioma (40%)."),
         ("differ", "The two variants of the model disagreed on 2 of 3 compared slices; fp32, the full-precision one, is reported."),
         ("frames", "Suspected glioma: see series 3, image 1, frame 2."),
         ("declined", "Not analysed, because there is no T1-weighted head series."),
         ("declined", "AI result, not verified by a physician. Research use only, not a medical device."),
-        ("declined", "The model brain_tumor_4class 1.0.0 reads T1-weighted MR series of the head and nothing else."),
-        ("present", "The outline drawn there shows where the evidence of the model lies; it is not the border of a brain tumour."),
+        ("declined", "The model brain_tumor_4class 1.0.0 reads only T1-weighted MR series of the head."),
+        ("present", "The outline on that image shows where the model sees its evidence; it is not the border of a brain tumour."),
         ("present", "The model read series 3 (MR, 4 slices): T1-weighted head series after contrast."),
         (
             "odd",
             "The model read series 3 (MR, 4 coronal slices 6.0 mm apart, 15 degrees oblique): T1-weighted head series after contrast.",
         ),
-        ("odd", GAP.replace("–", "-")),
+        ("odd", GAP),
         ("ct", "Intracranial haemorrhage found, certainty moderate (90%)."),
         ("ct", "Other possibilities: no haemorrhage 10%."),
         ("ct", "Suspected intracranial haemorrhage: see series 3, image 2."),
-        ("ct", "The model knows intracranial haemorrhage and nothing else: any other disease is neither found nor excluded."),
+        ("ct", "The model knows only intracranial haemorrhage: any other disease is neither found nor excluded."),
         ("ct absent", "No intracranial haemorrhage found, certainty high (over 99%)."),
         ("ct absent", "The AI saw no sign of intracranial haemorrhage."),
-        ("ct unsure", "Unsure whether there is an intracranial haemorrhage (50%)."),
+        ("ct unsure", "Unsure whether there is an intracranial haemorrhage (probability 50%)."),
         ("ct unsure", "An intracranial haemorrhage is neither found nor excluded: see series 3, image 2."),
-        ("ct declined", "The model ct_head 0.1.0 reads CT series of the head and nothing else."),
+        ("ct declined", "The model ct_head 0.1.0 reads only CT series of the head."),
     ],
 )
 def test_summary_says(kind: str, sentence: str, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_what_is_odd_comes_first_of_the_limitations(tmp_path: Path) -> None:
     """A gap is named before what holds for every study, and how the slices were turned stands with the algorithm."""
     summary, measurements = result(tmp_path, "odd")[1]
     (limitations,) = (i for i in items(parsed(summary)) if i.ConceptNameCodeSequence[0].CodeMeaning == "Limitations")
-    assert limitations.ContentSequence[0].TextValue == GAP.replace("–", "-")
+    assert limitations.ContentSequence[0].TextValue == GAP
     parameters = [i.TextValue for i in items(parsed(measurements)) if i.ConceptNameCodeSequence[0].CodeValue == "111002"]
     assert parameters[-1] == "slices coronal, 15.2 degrees oblique, turned for the network: transposed, columns reversed"
     as_stored = [i.TextValue for i in items(parsed(make(study(tmp_path))[1])) if i.ConceptNameCodeSequence[0].CodeValue == "111002"]

@@ -133,7 +133,7 @@ def test_impossible_orientation(cosines: tuple[float, ...]) -> None:
 
     assert (order(stack), stack.orientation, stack.positions, stack.between) == ([1, 2, 3], None, (), None)
     assert stack.remarks == (
-        "3 of 3 slices say of themselves no possible orientation (direction cosines not at right angles).",
+        "3 of 3 slices name an impossible orientation (direction cosines not at right angles).",
         "The slices do not say where they lie in the patient; they are in the order of their slice numbers.",
     )
 

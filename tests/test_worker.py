@@ -10,6 +10,13 @@ from listener.ledger import FILE
 from listener.worker import Worker
 
 
+def test_the_worker_speaks_the_language_of_the_configuration(tmp_path: Path) -> None:
+    """Summaries are made in reports.language."""
+    (tmp_path / "vitalcheck.toml").write_text('state = { dir = "state" }\nreports = { language = "de" }\n')
+    (tmp_path / "state").mkdir()
+    assert Worker(config.load(tmp_path / "vitalcheck.toml"), 0).language.code == "de"
+
+
 def test_a_ledger_that_fails_costs_an_attempt(tmp_path: Path) -> None:
     """A delivery that meets a broken ledger is tried again after the usual pause."""
     (tmp_path / "vitalcheck.toml").write_text('[state]\ndir = "state"\n')

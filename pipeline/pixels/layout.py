@@ -83,7 +83,7 @@ class Layout:
     lut: Lut | None
     scales: tuple[tuple[float, float], ...]  # rescale slope, intercept
     planes: tuple[Plane, ...]
-    remarks: tuple[str, ...]
+    remarks: tuple[str, ...]  # keys of the language
 
     @property
     def size(self) -> int:
@@ -150,11 +150,11 @@ def _layout(instance: Instance, ds: Dataset, pixels: Element, body: int, limits:
 
 
 def _remarks(longer: bool, unscaled: bool) -> Iterator[str]:
-    """Ends of sentences that begin with "In so many instances"."""
+    """Keys of what is said of so many instances."""
     if longer:
-        yield "the pixel data are longer than the header says, and the rest was not read"
+        yield "remarks.longer"
     if unscaled:
-        yield "rescale slope or intercept is no usable number and was ignored"
+        yield "remarks.unscaled"
 
 
 def _claimed(ds: Dataset, keyword: str) -> int:

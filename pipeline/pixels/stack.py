@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.language import Said, said
 from pipeline.orientation import dot, is_possible, normal
 from pipeline.records import GAP, Orientation, Source, Vector
 
@@ -57,13 +58,12 @@ def arranged(planes: Sequence[Plane]) -> Stack:
     remarks = [*_crooked(crooked, len(planes)), *_left_out(best[0], others, len(planes))]
     axis = _axis(best)
     if axis is None:
-        return Stack(tuple(best), best[0].orientation, None, (), (*remarks, *_unplaced(best, "number")))
+        return Stack(tuple(best), best[0].orientation, None, (), (*remarks, *_unplaced(best, said("remarks.by_number"))))
     if best[0].position is None or best[0].orientation is None:
-        remarks += _unplaced(best, "location")
+        remarks += _unplaced(best, said("remarks.by_location"))
     kept = _one_for_each_place(best, axis)
     if len(kept) < len(best):
-        again = "shows a place that another slice shows, too, and was", "show places that other slices show, too, and were"
-        remarks.append(f"{_told(len(best) - len(kept), len(planes), *again)} not read.")
+        remarks.append(said("remarks.same_place", count=len(best) - len(kept), total=len(planes)))
     kept.sort(key=axis)
     positions = tuple(round(axis(plane), 3) for plane in kept)
     between = round(float(np.median(np.diff(positions))), 3) if len(kept) > 1 else None
@@ -99,17 +99,17 @@ def _largest(ordered: list[Plane]) -> tuple[list[Plane], list[Plane]]:
     return best, [plane for stack in together if stack is not best for plane in stack] + alone
 
 
-def _why_apart(one: Plane, other: Plane, grouped: bool = True) -> str | None:
+def _why_apart(one: Plane, other: Plane, grouped: bool = True) -> Said | None:
     """Why two planes cannot belong to one stack, as the middle of a sentence."""
     if one.shape != other.shape:
-        return "of another size"
+        return said("remarks.size")
     if not _same_turn(one.orientation, other.orientation):
-        return "in another orientation"
+        return said("remarks.orientation")
     if (one.position is None) != (other.position is None):
-        return "without a position in the patient" if other.position is None else "apart, with a position in the patient"
+        return said("remarks.unplaced") if other.position is None else said("remarks.placed")
     if not _same_spacing(one.spacing, other.spacing):
-        return "of another pixel spacing"
-    return "of another stack of the same object" if grouped and one.group != other.group else None
+        return said("remarks.spacing")
+    return said("remarks.object") if grouped and one.group != other.group else None
 
 
 def _same_turn(one: Orientation | None, other: Orientation | None) -> bool:
@@ -168,31 +168,20 @@ def _places(stack: list[Plane], axis: Callable[[Plane], float]) -> list[list[Pla
     return places
 
 
-def _told(count: int, total: int, one: str, several: str) -> str:
-    return f"{count} of {total} slices {one if count == 1 else several}"
+def _left_out(kept: Plane, others: list[Plane], total: int) -> list[Said]:
+    reasons = Counter(_why_apart(kept, plane) or said("remarks.stack") for plane in others)
+    return [said("remarks.left_out", count=count, total=total, why=why) for why, count in reasons.items()]
 
 
-def _left_out(kept: Plane, others: list[Plane], total: int) -> list[str]:
-    reasons = Counter(_why_apart(kept, plane) or "of another stack" for plane in others)
-    return [
-        f"{_told(count, total, 'is', 'are')} {reason} and {'was' if count == 1 else 'were'} not read." for reason, count in reasons.items()
-    ]
+def _crooked(count: int, total: int) -> list[Said]:
+    return [said("remarks.crooked", count=count, total=total)] if count else []
 
 
-def _crooked(count: int, total: int) -> list[str]:
-    if not count:
-        return []
-    of_itself = _told(count, total, "says of itself", "say of themselves")
-    return [f"{of_itself} no possible orientation (direction cosines not at right angles)."]
+def _unplaced(stack: list[Plane], remark: Said) -> list[Said]:
+    return [] if len(stack) == 1 else [remark]
 
 
-def _unplaced(stack: list[Plane], instead: str) -> list[str]:
-    if len(stack) == 1:
-        return []
-    return [f"The slices do not say where they lie in the patient; they are in the order of their slice {instead}s."]
-
-
-def _gaps(positions: tuple[float, ...], between: float | None) -> list[str]:
+def _gaps(positions: tuple[float, ...], between: float | None) -> list[Said]:
     """Sentences on slices that are missing, and on uneven spacing."""
     if between is None:
         return []
@@ -201,20 +190,19 @@ def _gaps(positions: tuple[float, ...], between: float | None) -> list[str]:
     remarks = []
     if wide.size:
         missing = int(np.maximum(np.rint(wide / between) - 1, 1).sum())
-        are = "1 slice is" if missing == 1 else f"{missing} slices are"
-        gaps = f"{'a gap' if wide.size == 1 else 'gaps'} of {_range(wide)}"
-        remarks.append(f"{are} missing in the stack: {gaps} where slices are {between:.1f} mm apart.")
+        key = "remarks.gap" if wide.size == 1 else "remarks.gaps"
+        remarks.append(said(key, count=missing, width=_range(wide), between=float(between)))
     if np.ptp(usual) > _UNEVEN * between:
-        remarks.append(f"The slices are unevenly spaced: {_range(usual)} apart.")
+        remarks.append(said("remarks.uneven", width=_range(usual)))
     return remarks
 
 
-def _range(millimetres: NDArray[np.float64]) -> str:
-    low, high = f"{millimetres.min():.1f}", f"{millimetres.max():.1f}"
-    return f"{low} mm" if low == high else f"{low} to {high} mm"
+def _range(millimetres: NDArray[np.float64]) -> Said:
+    low, high = round(float(millimetres.min()), 1), round(float(millimetres.max()), 1)
+    return said("remarks.mm", mm=low) if low == high else said("remarks.mm_range", low=low, high=high)
 
 
-def _sheared(stack: list[Plane]) -> list[str]:
+def _sheared(stack: list[Plane]) -> list[Said]:
     """Gantry tilt: from slice to slice the first pixel moves along the slice, too, so the stack is no upright box."""
     first, last = stack[0], stack[-1]
     across = normal(first.orientation)
@@ -226,4 +214,4 @@ def _sheared(stack: list[Plane]) -> list[str]:
     angle = float(np.degrees(np.arctan2(aside, up)))
     if angle <= _TILT or aside <= max(first.spacing or (1.0, 1.0)):
         return []
-    return [f"The slices are stacked at {angle:.0f} degrees to their normal (gantry tilt); they were read as they are."]
+    return [said("remarks.tilted", degrees=round(angle))]
