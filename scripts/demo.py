@@ -134,15 +134,15 @@ def ask(http_port: int, path: str) -> Any:
         return json.load(response)
 
 
-def push(instances: list[Any], port: int) -> None:
-    """C-STOREs all instances in one association, each in the transfer syntax it lies in. Raises DemoFailed."""
+def push(instances: list[Any], port: int, called: str = "VITALCHECK") -> None:
+    """C-STOREs all instances to `called` in one association, each in the transfer syntax it lies in. Raises DemoFailed."""
     ae = AE(ae_title="MR01")
     ae.dimse_timeout = ae.network_timeout = REPORT_SECONDS  # an acknowledgement waits for the disk, which may be busy
     for sop_class, syntax in {(i.SOPClassUID, i.file_meta.TransferSyntaxUID) for i in instances}:
         ae.add_requested_context(sop_class, syntax)
-    assoc = ae.associate("127.0.0.1", port, ae_title="VITALCHECK")
+    assoc = ae.associate("127.0.0.1", port, ae_title=called)
     if not assoc.is_established:
-        raise DemoFailed("VITALCHECK did not accept an association from MR01")
+        raise DemoFailed(f"{called} did not accept an association from MR01")
     kept = [assoc.is_established and assoc.send_c_store(instance).get("Status") == 0x0000 for instance in instances]
     assoc.release()
     if not all(kept):

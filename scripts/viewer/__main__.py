@@ -1,0 +1,77 @@
+"""`make viewer`: what a radiologist sees of a report. A PACS, OHIF and VitalCheck on this machine, without Docker.
+
+    scripts/demo_study > C-STORE > Orthanc        < DICOMweb < OHIF in your browser
+                       > C-STORE > vitalcheck serve > C-STORE > Orthanc
+
+    python -m scripts.viewer        # prints an address; Ctrl-C stops all of it
+
+Everything listens on loopback only, and what it holds lies in a temporary folder that goes away with it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pydicom
+
+from listener.web.app import Server
+from scripts.demo import STUDY, DemoFailed, await_delivered, node, push
+from scripts.viewer import ohif, site
+from scripts.viewer.pacs import orthanc
+
+LOGS = ("orthanc.log", "serve.log")
+LINES = 15  # of each log, where something failed
+
+
+def main() -> int:
+    """Serves until Ctrl-C or SIGTERM; where it fails, says what happened and shows the end of the logs."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` takes the same way out as Ctrl-C: nothing is left behind
+    with tempfile.TemporaryDirectory(prefix="vitalcheck-viewer-") as folder:
+        try:
+            with serve(Path(folder)) as address:
+                print(f"Open {address}/start in a browser, and send the demo study there (or: curl -X POST {address}/start/push).")
+                print("Ctrl-C stops viewer, PACS and VitalCheck, and forgets what they hold.", flush=True)
+                signal.pause()
+        except KeyboardInterrupt:
+            print("\nStopped.")
+        except DemoFailed as failure:
+            print(f"viewer: {failure}", file=sys.stderr)
+            _show_logs(Path(folder))
+            return 1
+    return 0
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Viewer, PACS and node, all ready, with all they write below `folder`; gives the address. Raises DemoFailed."""
+    dist = ohif.dist()
+    instances = [pydicom.dcmread(path) for path in sorted(STUDY.glob("*.dcm"))]
+    study_uid = str(instances[0].StudyInstanceUID)
+    with orthanc(folder) as (pacs_port, pacs_http_port), node(folder, pacs_port) as (port, http_port):
+
+        def send() -> None:
+            push(instances, pacs_port, "PACS")
+            push(instances, port)
+
+        demo = site.Push(study_uid, send, partial(await_delivered, http_port, study_uid))
+        server = Server(site.create(dist, pacs_http_port, demo), "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.port}"
+        finally:
+            server.stop()
+
+
+def _show_logs(folder: Path) -> None:
+    for path in (folder / name for name in LOGS):
+        if path.exists():
+            print(f"the end of {path.name}:", *path.read_text(errors="replace").splitlines()[-LINES:], sep="\n", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
