@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,16 +27,27 @@ from scripts.viewer import ohif, site
 from scripts.viewer.pacs import orthanc
 
 LOGS = ("orthanc.log", "serve.log")
+STOPS = (signal.SIGINT, signal.SIGTERM)
 LINES = 15  # of each log, where something failed
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where viewer and PACS answer."""
+
+    address: str
+    pacs_http_port: int
 
 
 def main() -> int:
     """Serves until Ctrl-C or SIGTERM; where it fails, says what happened and shows the end of the logs."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` takes the same way out as Ctrl-C: nothing is left behind
+    for number in STOPS:
+        signal.signal(number, _stop)
     with tempfile.TemporaryDirectory(prefix="vitalcheck-viewer-") as folder:
         try:
-            with serve(Path(folder)) as address:
-                print(f"Open {address}/start in a browser, and send the demo study there (or: curl -X POST {address}/start/push).")
+            with serve(Path(folder)) as running:
+                start = f"{running.address}/start"
+                print(f"Open {start} in a browser, and send the demo study there (or: curl -X POST {start}/push).")
                 print("Ctrl-C stops viewer, PACS and VitalCheck, and forgets what they hold.", flush=True)
                 signal.pause()
         except KeyboardInterrupt:
@@ -48,8 +60,8 @@ def main() -> int:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[str]:
-    """Viewer, PACS and node, all ready, with all they write below `folder`; gives the address. Raises DemoFailed."""
+def serve(folder: Path) -> Iterator[Running]:
+    """Viewer, PACS and node, all ready, with all they write below `folder`. Raises Missing, DemoFailed."""
     dist = ohif.dist()
     instances = [pydicom.dcmread(path) for path in sorted(STUDY.glob("*.dcm"))]
     study_uid = str(instances[0].StudyInstanceUID)
@@ -62,9 +74,16 @@ def serve(folder: Path) -> Iterator[str]:
         demo = site.Push(study_uid, send, partial(await_delivered, http_port, study_uid))
         server = Server(site.create(dist, pacs_http_port, demo), "127.0.0.1", 0)
         try:
-            yield f"http://127.0.0.1:{server.port}"
+            yield Running(f"http://127.0.0.1:{server.port}", pacs_http_port)
         finally:
             server.stop()
+
+
+def _stop(*_: object) -> None:
+    """`kill` takes the same way out as Ctrl-C; a second one does not cut short what the first began, so nothing is left behind."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _show_logs(folder: Path) -> None:

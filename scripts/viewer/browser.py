@@ -6,6 +6,7 @@ Chromium reads commands on descriptor 3 and writes answers and events on descrip
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import selectors
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.demo import DemoFailed
+from scripts.viewer import Missing
 
 FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--use-gl=swiftshader", "--enable-unsafe-swiftshader",
@@ -43,7 +45,10 @@ class Browser:
         """The answer to one command. Raises DemoFailed."""
         self._number += 1
         command = {"id": self._number, "method": method, "params": parameters}
-        os.write(self._to, json.dumps(command | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
+        try:
+            os.write(self._to, json.dumps(command | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
+        except BrokenPipeError:
+            raise DemoFailed(f"Chromium ended before it heard {method}") from None
         until = time.monotonic() + ANSWER_SECONDS
         while (message := self._message(until, method)).get("id") != self._number:
             pass  # events, which nobody here waits for
@@ -100,10 +105,10 @@ class Browser:
 
 @contextmanager
 def chromium(width: int = 1400, height: int = 900) -> Iterator[Browser]:
-    """Debian's Chromium with a profile of its own; gone afterwards. Raises DemoFailed."""
+    """Debian's Chromium with a profile of its own; gone afterwards. Raises Missing, DemoFailed."""
     program = shutil.which("chromium")
     if program is None:
-        raise DemoFailed("Chromium is missing; install the Debian package chromium")
+        raise Missing("Chromium is missing; install the Debian package chromium")
     commands, to = os.pipe()
     back, answers = os.pipe()
     with tempfile.TemporaryDirectory(prefix="vitalcheck-chromium-", ignore_cleanup_errors=True) as profile:
@@ -120,11 +125,12 @@ def chromium(width: int = 1400, height: int = 900) -> Iterator[Browser]:
 
 def _start(command: list[str], commands: int, answers: int) -> subprocess.Popen[bytes]:
     """The child with the pipes as its descriptors 3 and 4: a shell puts them there, for Popen cannot. Closes our copies."""
-    spliced = ["sh", "-c", f'exec 3<&{commands} 4>&{answers} "$0" "$@"', *command]
+    high = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 20) for each in (commands, answers)]  # so that neither is 3 or 4 before its turn
+    spliced = ["bash", "-c", f'exec 3<&{high[0]} 4>&{high[1]} "$0" "$@"', *command]  # sh of Debian knows descriptors of one digit only
     quiet = subprocess.DEVNULL
-    child = subprocess.Popen(spliced, pass_fds=(commands, answers), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
-    os.close(commands)
-    os.close(answers)
+    child = subprocess.Popen(spliced, pass_fds=high, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    for each in (commands, answers, *high):
+        os.close(each)
     return child
 
 

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.demo import DemoFailed
+from scripts.viewer import Missing
 
 VERSION = "3.12.0"  # as docker-compose.yml has it
 SHA512 = "D+SyPEOhW7E+P+ZfzFO1C3n8qwTfKSXExNEt2DPB5QHoLjSnUVTqEE+xaWX2B9p53boJfKWEM4b4SIVmz0qmOA=="  # of the packed file, base64
@@ -22,7 +23,7 @@ CACHE = Path(__file__).parents[2] / ".cache"
 
 
 def dist() -> Path:
-    """The folder with the built viewer, from the cache or through npm. Raises DemoFailed."""
+    """The folder with the built viewer, from the cache or through npm. Raises Missing, and DemoFailed where the bytes are not the pinned ones."""
     kept = CACHE / f"ohif-{VERSION}"
     if not kept.is_dir():
         CACHE.mkdir(exist_ok=True)
@@ -34,19 +35,19 @@ def dist() -> Path:
 
 
 def _fetch(folder: Path) -> Path:
-    """The packed file in `folder`, checked. Raises DemoFailed."""
+    """The packed file in `folder`, checked. Raises Missing, DemoFailed."""
     npm = shutil.which("npm")
     if npm is None:
-        raise DemoFailed("npm is missing, which fetches the viewer; install the Debian package npm")
+        raise Missing("npm is missing, which fetches the viewer; install the Debian package npm")
     command = [npm, "pack", f"@ohif/app@{VERSION}", "--ignore-scripts", "--pack-destination", str(folder)]
     try:
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS)
     except subprocess.TimeoutExpired:
-        raise DemoFailed(f"npm did not fetch the viewer, @ohif/app {VERSION}, within {FETCH_SECONDS:.0f} s") from None
+        raise Missing(f"npm did not fetch the viewer, @ohif/app {VERSION}, within {FETCH_SECONDS:.0f} s") from None
     packed = next(folder.glob("*.tgz"), None)
     if run.returncode != 0 or packed is None:
         said = next((line for line in run.stderr.splitlines() if line.startswith("npm error")), "it said nothing of an error")
-        raise DemoFailed(f"npm could not fetch the viewer, @ohif/app {VERSION} (is there a network?): {said}")
+        raise Missing(f"npm could not fetch the viewer, @ohif/app {VERSION} (is there a network?): {said}")
     check(packed)
     return packed
 

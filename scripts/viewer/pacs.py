@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.demo import DemoFailed, free_ports
+from scripts.viewer import Missing
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 START_SECONDS = 30.0
@@ -21,12 +22,12 @@ STOP_SECONDS = 20.0
 
 @contextmanager
 def orthanc(folder: Path) -> Iterator[tuple[int, int]]:
-    """Orthanc, ready, with all it writes below `folder`; gives its DICOM and HTTP ports. Raises DemoFailed."""
+    """Orthanc, ready, with all it writes below `folder`; gives its DICOM and HTTP ports. Raises Missing, DemoFailed."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if program is None:
-        raise DemoFailed("Orthanc is missing, the PACS; install the Debian packages orthanc and orthanc-dicomweb")
+        raise Missing("Orthanc is missing, the PACS; install the Debian packages orthanc and orthanc-dicomweb")
     if not PLUGIN.exists():
-        raise DemoFailed("Orthanc's DICOMweb is missing, which the viewer reads by; install the Debian package orthanc-dicomweb")
+        raise Missing("Orthanc's DICOMweb is missing, which the viewer reads by; install the Debian package orthanc-dicomweb")
     port, http_port = free_ports(2)
     settings = folder / "orthanc.json"
     settings.write_text(json.dumps(_settings(folder / "orthanc", port, http_port)))
