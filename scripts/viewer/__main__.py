@@ -23,7 +23,7 @@ import pydicom
 
 from listener.web.app import Server
 from scripts.demo import STUDY, DemoFailed, await_delivered, node, push
-from scripts.viewer import ohif, site
+from scripts.viewer import ohif, origin
 from scripts.viewer.pacs import orthanc
 
 LOGS = ("orthanc.log", "serve.log")
@@ -71,8 +71,8 @@ def serve(folder: Path) -> Iterator[Running]:
             push(instances, pacs_port, "PACS")
             push(instances, port)
 
-        demo = site.Push(study_uid, send, partial(await_delivered, http_port, study_uid))
-        server = Server(site.create(dist, pacs_http_port, demo), "127.0.0.1", 0)
+        demo = origin.Push(study_uid, send, partial(await_delivered, http_port, study_uid))
+        server = Server(origin.create(dist, pacs_http_port, demo), "127.0.0.1", 0)
         try:
             yield Running(f"http://127.0.0.1:{server.port}", pacs_http_port)
         finally:

@@ -23,7 +23,7 @@ CACHE = Path(__file__).parents[2] / ".cache"
 
 
 def dist() -> Path:
-    """The folder with the built viewer, from the cache or through npm. Raises Missing, and DemoFailed where the bytes are not the pinned ones."""
+    """The folder of the built viewer, from the cache or through npm. Raises Missing, or DemoFailed where its bytes are not the pinned."""
     kept = CACHE / f"ohif-{VERSION}"
     if not kept.is_dir():
         CACHE.mkdir(exist_ok=True)

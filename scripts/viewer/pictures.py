@@ -1,6 +1,6 @@
 """The screenshots of docs/viewers.md: what a person sees of both reports in OHIF, and of the Summary by DCMTK's dsr2html.
 
-    python -m scripts.viewer.pictures docs/viewers        # needs the test extra: pillow; Debian: chromium, dcmtk, orthanc, orthanc-dicomweb
+python -m scripts.viewer.pictures docs/viewers        # needs the test extra: pillow; Debian: chromium, dcmtk, orthanc, orthanc-dicomweb
 """
 
 from __future__ import annotations

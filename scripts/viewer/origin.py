@@ -26,7 +26,10 @@ from scripts.demo import DemoFailed
 CONFIG = Path(__file__).parents[2] / "deploy" / "ohif-config.js"
 STYLE = Path(__file__).parents[2] / "listener" / "web" / "style.css"
 ANSWER_SECONDS = 60.0
-ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}  # what decoders' shared memory needs
+ISOLATION = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}  # what decoders' shared memory needs
 PAGE = """<!doctype html>
 <html lang="en-GB">
 <head>
@@ -44,10 +47,15 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
+HOW = """<p>In the viewer's list of series on the left:</p>
+<ul>
+<li>series 9001, <b>Summary</b>: double-click it, and the sentences are there as text;</li>
+<li>series 9002, <b>Measurements</b>: double-click it, and the region that the AI looked at is drawn on the best slice.</li>
+</ul>"""
 
 
 class Push:
-    """The demo study on its way: what the start page shows of it. `send` gives it to PACS and node, `wait` returns when the reports are there."""
+    """The demo study on its way, as the page shows it. `send` gives it to PACS and node, `wait` returns when the reports are there."""
 
     def __init__(self, study_uid: str, send: Callable[[], None], wait: Callable[[], object]) -> None:
         self.study_uid, self._send, self._wait = study_uid, send, wait
@@ -154,10 +162,3 @@ def page(push: Push) -> str:
     waiting = push.state in ("sending", "reading")
     listed = '<p><a href="/">OHIF\'s list of studies</a></p>'
     return PAGE.format(refresh='<meta http-equiv="refresh" content="1">\n' if waiting else "", body=body + listed)
-
-
-HOW = """<p>In the viewer's list of series on the left:</p>
-<ul>
-<li>series 9001, <b>Summary</b>: double-click it, and the sentences are there as text;</li>
-<li>series 9002, <b>Measurements</b>: double-click it, and the region that the AI looked at is drawn on the best slice.</li>
-</ul>"""
