@@ -13,7 +13,7 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo test test-train serve train bench bench-pipeline model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
+.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
@@ -22,6 +22,12 @@ help:  ## this list
 
 demo: .venv/.base  ## push a bundled head MR study through VitalCheck into a stand-in PACS and print the report (no torch)
 	@$(BIN)/python -m scripts.demo
+
+viewer: .venv/.base  ## Orthanc, OHIF and VitalCheck on this machine: send the demo study, read the reports in a browser (no Docker)
+	@$(BIN)/python -m scripts.viewer
+
+screenshots: .venv/.test  ## take the screenshots of docs/viewers.md again, by headless Chromium
+	@$(BIN)/python -m scripts.viewer.pictures docs/viewers
 
 test: debian .venv/.test lint  ## install what tests need, lint, run every test that needs no torch
 	$(BIN)/python -m pytest -m "not train"
@@ -77,7 +83,7 @@ lint: .venv/.test  ## ruff, mypy --strict, import rules
 	$(BIN)/lint-imports
 
 clean:  ## remove what was built: .venv, caches, out/ (never var/, where received studies live)
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv out .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 debian:

@@ -5,12 +5,14 @@ set -uo pipefail
 
 packages=(
     orthanc orthanc-dicomweb            # a PACS: end-to-end tests
+    chromium                            # reads reports in the viewer as people do
     dcmtk                               # storescu, echoscu, dsrdump, dcmcjpeg: other people's DICOM
     libgdcm-tools libopenjp2-tools openjph-tools  # gdcmconv, opj_compress, ojph_compress: other people's encoders
     dicom3tools                         # dciodvfy, dcentvfy: judges of IODs
     libpixelmed-java default-jre-headless  # DicomSRValidator: judge of TID 1500
     strace                              # order of system calls in the durable commit
 )
+command -v npm >/dev/null || packages+=(npm)  # fetches the viewer; not everybody's npm is Debian's
 
 command -v dpkg-query >/dev/null || { echo "tests: no Debian here; tests that need ${packages[*]} skip by name" >&2; exit 0; }
 

@@ -56,9 +56,12 @@ class Command:
         pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
         return [pid for pid in pids if session(pid) == self.process.pid != pid]
 
-    def interrupt(self) -> int:
-        """Ctrl-C, which a terminal sends to all of them at once; the exit status."""
-        os.killpg(self.process.pid, signal.SIGINT)
+    def end(self, *, interrupted: bool) -> int:
+        """Ctrl-C, which a terminal sends to all of them at once, or `kill` of the command alone; the exit status."""
+        if interrupted:
+            os.killpg(self.process.pid, signal.SIGINT)
+        else:
+            self.process.terminate()
         return self.process.wait(STOP_SECONDS)
 
 
@@ -87,7 +90,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
         yield command
     finally:
         if command.process.poll() is None:
-            command.interrupt()
+            command.end(interrupted=False)
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +147,15 @@ def test_nothing_can_be_stored_through_the_viewer(command: Command) -> None:
         assert answer.status in (200, 204)
 
 
-def test_ctrl_c_leaves_nothing_behind(command: Command) -> None:
-    """Ctrl-C ends viewer, PACS and node with exit status 0: no process and no file of theirs stays."""
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_nothing_is_left_behind(command: Command, tmp_path: Path, interrupted: bool) -> None:
+    """Ctrl-C as well as `kill` ends viewer, PACS and node with exit status 0: no process and no file of theirs stays."""
+    if not interrupted:
+        command = Command(tmp_path)
+        command.address()
     children = command.children()
     assert len(children) >= 2
-    assert command.interrupt() == 0
+    assert command.end(interrupted=interrupted) == 0
     assert [pid for pid in children if is_alive(pid)] == []
     assert list(command.folder.glob("vitalcheck-*")) == []
 

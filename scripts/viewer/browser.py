@@ -11,11 +11,12 @@ import json
 import os
 import selectors
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from scripts.demo import DemoFailed
@@ -27,6 +28,8 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )  # fmt: skip
 ANSWER_SECONDS = 60.0  # a page that draws in software on two cores may think for long
+
+STOP_SECONDS = 10.0
 
 
 class Browser:
@@ -134,10 +137,12 @@ def _start(command: list[str], commands: int, answers: int) -> subprocess.Popen[
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Chromium ends its own helpers when it is asked to end."""
+    """Ends Chromium, and those of its helpers that would write into the profile a moment longer."""
     child.terminate()
     try:
-        child.wait(10)
+        child.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)  # of its own session, which nobody else is in
