@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
+from pydicom import dcmread
 
 from scripts.demo import DemoFailed
 from scripts.viewer import Missing
@@ -76,13 +77,21 @@ def save(browser: Browser, path: Path) -> None:
 
 
 def _summary(pacs_http_port: int) -> bytes:
-    """The Summary as the PACS holds it."""
+    """The last Summary as the PACS holds it: on a machine that stalls, a part of the study may have had one before."""
     orthanc = f"http://127.0.0.1:{pacs_http_port}"
     wanted = json.dumps({"Level": "Instance", "Query": {"SeriesNumber": str(SUMMARY)}}).encode()
-    with urllib.request.urlopen(f"{orthanc}/tools/find", data=wanted, timeout=10) as answer:
-        (found,) = json.load(answer)
-    with urllib.request.urlopen(f"{orthanc}/instances/{found}/file", timeout=10) as answer:
+    found = json.loads(_answer(f"{orthanc}/tools/find", wanted))
+    return max((_answer(f"{orthanc}/instances/{each}/file") for each in found), key=_written_at)
+
+
+def _answer(address: str, body: bytes | None = None) -> bytes:
+    with urllib.request.urlopen(address, data=body, timeout=10) as answer:
         return bytes(answer.read())
+
+
+def _written_at(document: bytes) -> str:
+    ds = dcmread(BytesIO(document))
+    return f"{ds.ContentDate}{ds.ContentTime}"
 
 
 if __name__ == "__main__":
