@@ -84,19 +84,6 @@ FINDINGS = {
     "ct absent": ("none", (0.004, 0.996)),
     "ct unsure": ("haemorrhage", (0.5, 0.5)),
 }
-NAMES = {  # Specific Character Set -> a name in it (PS3.5 annexes H, I, J, K; PS3.3 C.12.1.1.2)
-    "ISO_IR 100": "Müller^Jörg",
-    "ISO_IR 101": "Wałęsa^Łucja",
-    "ISO_IR 144": "Люкceмбypг^Ия",
-    "ISO_IR 126": "Διονυσιος^Νικος",
-    "ISO_IR 138": "שרון^דבורה",
-    "ISO_IR 192": "Wang^XiaoDong=王^小东",
-    "GB18030": "Wang^XiaoDong=王^小东",
-    "\\ISO 2022 IR 87": "Yamada^Tarou=山田^太郎=やまだ^たろう",
-    "\\ISO 2022 IR 149": "Hong^Gildong=洪^吉洞=홍^길동",
-}
-
-
 VALID_MR = {  # what dciodvfy asks of an MR image beyond what objects.dataset writes
     "SpecificCharacterSet": "ISO_IR 100",
     "PatientName": "Doe^Jane",

@@ -14,24 +14,10 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
 )
-from reports import NAMES, make, parsed, study, tool, written
+from reports import make, parsed, study, tool, written
 
 from listener import headers
 from pipeline.inherited import NoSource
-
-
-@pytest.mark.parametrize("implicit", [False, True], ids=["explicit", "implicit"])
-@pytest.mark.parametrize("terms", NAMES)
-def test_character_sets(terms: str, implicit: bool, tmp_path: Path) -> None:
-    """Names and descriptions keep their characters and their bytes under the source's own character set."""
-    name, terms_in = NAMES[terms], terms.split("\\") if "\\" in terms else terms
-    of = study(tmp_path, implicit=implicit, SpecificCharacterSet=terms_in, PatientName=name, StudyDescription=name.split("=")[-1])
-    for document in make(of):
-        source, copy = dcmread(of.instances[0].path), parsed(document)
-        assert copy.SpecificCharacterSet == source.SpecificCharacterSet
-        for keyword in ("PatientName", "StudyDescription"):
-            assert copy.get_item(keyword).value == source.get_item(keyword).value
-        assert str(copy.PatientName) == name
 
 
 def test_what_a_patient_is_known_by_stays_as_it_came(tmp_path: Path) -> None:
