@@ -71,7 +71,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("what", NAMES)
 def test_a_pacs_shows_the_name_of_the_source(what: str, orthanc: Orthanc, tmp_path: Path) -> None:
-    """Orthanc takes source and reports, keeps them under one patient and shows the same name for each: the true one, where it can read it."""
+    """Orthanc takes source and reports, keeps them under one patient and shows one name for all: the true one, where it can read it."""
     one = source(tmp_path, what)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
