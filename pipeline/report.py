@@ -20,7 +20,7 @@ from pydicom.sr.coding import Code
 
 from models.manifest import Coded, Label, Manifest
 from pipeline import inherited, wording
-from pipeline.envelope import Origin, derived_uid, device_uid, plain, private, seal, software
+from pipeline.envelope import Origin, derived_uid, device_uid, plain, private, release, seal, software
 from pipeline.records import Choice, Document, Finding, Instance, Prediction, Source, Study
 
 # Titles and headings: DICOM's own concepts where it has them (CID 7001, CID 7002), but no title that could pass for a physician's report.
@@ -117,9 +117,9 @@ def _measurements(origin: Origin, finding: Finding, prediction: Prediction, imag
 
 
 def _observer() -> Any:
-    """TID 1004."""
+    """TID 1004; the same as the General Equipment module says of us."""
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=device_uid(), name="VitalCheck", manufacturer_name="VitalCheck", model_name=software()
+        uid=device_uid(), name="VitalCheck", manufacturer_name="VitalCheck", model_name="VitalCheck", serial_number=release()
     )
     return sr.ObserverContext(codes.DCM.Device, device)
 

@@ -34,7 +34,16 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
     differs = prediction.agreement == "differ"
     return Sections(
         findings=tuple(
-            filter(None, (_found(finding, manifest), _seen(study, finding), _outline(finding, manifest), _others(finding, manifest)))
+            filter(
+                None,
+                (
+                    _found(finding, manifest),
+                    _seen(study, finding),
+                    _outline(finding, manifest),
+                    _no_place(finding, prediction),
+                    _others(finding, manifest),
+                ),
+            )
         ),
         conclusion=(_concluded(study, finding, manifest), *((_agreement(prediction),) if differs else ()), UNVERIFIED),
         method=(
@@ -130,6 +139,13 @@ def _outline(finding: Finding, manifest: Manifest) -> str:
     if not finding.region:
         return ""
     return f"The outline drawn there shows where the evidence of the model lies; it is not the border of {manifest.words.finding}."
+
+
+def _no_place(finding: Finding, prediction: Prediction) -> str:
+    """Of a model without evidence maps: nobody is to look for an outline, or to take its absence for an answer."""
+    if prediction.evidence is not None or finding.call == "absent":
+        return ""
+    return "This model shows no place within an image: it names slices and draws no outline."
 
 
 def _others(finding: Finding, manifest: Manifest) -> str:

@@ -164,8 +164,8 @@ def make(
         region=region if said_call != "absent" else (),
     )
     zeros = np.zeros((len(sources), 4), np.float32)
-    said = {"variant": "int8", "agreement": "agree", "compared": 3, **prediction}
-    predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), **said)
+    said = {"variant": "int8", "agreement": "agree", "compared": 3, "evidence": zeros[..., None, None], **prediction}
+    predicted = Prediction(sources, zeros, head_area=zeros[:, 0], to_source=Affine(1, 0, 0, 0, 1, 0), **said)
     choice = Choice(of.series[0], "T1-weighted head series after contrast", passed, expected=True)
     return report.make(of, choice, finding, predicted, manifest, NOW)
 
@@ -178,6 +178,9 @@ def result(folder: Path, kind: str) -> tuple[Study, tuple[Document, ...]]:
     if kind == "frames":
         of = study(folder, frames=5)
         return of, make(of)
+    if kind == "no map":
+        of = study(folder)
+        return of, make(of, region=(), evidence=None)
     if kind.startswith("ct"):
         of = study(folder, Modality="CT")
         return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared")
@@ -185,7 +188,7 @@ def result(folder: Path, kind: str) -> tuple[Study, tuple[Document, ...]]:
     return of, make(of, geometry=ODD_LIE) if kind == "odd" else make(of, kind)
 
 
-KINDS = ("present", "absent", "unsure", "differ", "frames", "odd", "declined", "ct", "ct absent", "ct unsure", "ct declined")
+KINDS = ("present", "absent", "unsure", "differ", "frames", "odd", "no map", "declined", "ct", "ct absent", "ct unsure", "ct declined")
 
 
 def written(documents: tuple[Document, ...], folder: Path) -> list[Path]:

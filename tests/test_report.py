@@ -73,7 +73,7 @@ def test_each_document_has_a_new_series(tmp_path: Path) -> None:
     assert len({summary.SeriesInstanceUID, measurements.SeriesInstanceUID, "2.25.1.3"}) == 3
     assert (summary.StudyInstanceUID, summary.Modality, summary.SeriesNumber, measurements.SeriesNumber) == ("2.25.1", "SR", 9001, 9002)
     assert (summary.CompletionFlag, summary.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
-    assert "8" * 64 in summary.ContributingEquipmentSequence[0].ContributionDescription
+    assert "8" * 64 in summary.ContributingEquipmentSequence[-1].ContributionDescription
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,7 @@ def test_summary_says_the_finding_first(tmp_path: Path) -> None:
             "The model read series 3 (MR, 4 coronal slices 6.0 mm apart, 15 degrees oblique): T1-weighted head series after contrast.",
         ),
         ("odd", GAP.replace("–", "-")),
+        ("no map", "This model shows no place within an image: it names slices and draws no outline."),
         ("ct", "Intracranial haemorrhage found, certainty moderate (90%)."),
         ("ct", "Other possibilities: no haemorrhage 10%."),
         ("ct", "Suspected intracranial haemorrhage: see series 3, image 2."),
@@ -206,6 +207,15 @@ def test_no_outline_is_spoken_of_where_none_is_drawn(tmp_path: Path) -> None:
     assert parsed(make(study(tmp_path))[1]).ConceptNameCodeSequence[0].CodeValue == "126000"
     assert not any("outline" in sentence for sentence in sentences(summary))
     assert not any(item.ValueType == "SCOORD" for item in items(parsed(measurements)))
+
+
+def test_a_model_without_a_map_says_so(tmp_path: Path) -> None:
+    """Only of a model without evidence maps, and where there is something to look for, the Summary says that no place is shown."""
+    of = study(tmp_path)
+    told = {(call, maps is None): sentences(make(of, call, region=(), evidence=maps)[0]) for call in ("present", "unsure", "absent")
+            for maps in (None, np.zeros((4, 4, 1, 1), np.float32))}  # fmt: skip
+    said = {what for what, each in told.items() if any("shows no place" in sentence for sentence in each)}
+    assert said == {("present", True), ("unsure", True)}
 
 
 def test_readable(tmp_path: Path) -> None:
