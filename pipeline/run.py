@@ -22,6 +22,7 @@ from pipeline.infer import infer, is_shadowed
 from pipeline.prepare import prepare
 from pipeline.records import Batch, Choice, Report, Series, Slices, Study
 from pipeline.report import make
+from pipeline.typical import doubted
 
 
 class Contradictory(Exception):
@@ -49,7 +50,7 @@ def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decod
         shadowed = is_shadowed(study.uid, model.shadow_rate)
         prediction = infer(batch, model.selector, shadowed=shadowed, deciding=lambda outputs: _deciding(outputs, batch, model))
     with timings("aggregate"):
-        finding = aggregate(prediction, manifest)
+        finding = doubted(aggregate(prediction, manifest), batch, manifest)
     with timings("report"):
         documents = make(study, choice, finding, prediction, manifest, now)
     return Report(

@@ -16,6 +16,12 @@ from pipeline.vocabulary import told
 UNVERIFIED = "AI result, not verified by a physician. Research use only, not a medical device."
 _UNCALIBRATED = "The probabilities are the model's own; they are not calibrated on whole studies."
 _CERTAINTY = ((0.95, "high"), (0.8, "moderate"), (0.0, "low"))  # words beside the number, never instead of it
+_TRAITS = {
+    "share": "share of the head in the picture",
+    "brightness": "brightness inside the head",
+    "contrast": "contrast inside the head",
+    "sharpness": "sharpness inside the head",
+}
 _VARIANTS = {"int8": "int8 (8-bit)", "fp32": "fp32 (full precision)"}
 
 
@@ -38,6 +44,7 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
                 None,
                 (
                     _found(finding, manifest),
+                    _unlike(finding),
                     _seen(study, finding),
                     _outline(finding, manifest),
                     _no_place(finding, prediction),
@@ -139,6 +146,13 @@ def _outline(finding: Finding, manifest: Manifest) -> str:
     if not finding.region:
         return ""
     return f"The outline drawn there shows where the evidence of the model lies; it is not the border of {manifest.words.finding}."
+
+
+def _unlike(finding: Finding) -> str:
+    if not finding.unlike:
+        return ""
+    what = _list([_TRAITS[trait] for trait in finding.unlike])
+    return f"The pictures are unlike those that the model learned from ({what}): read this result with caution."
 
 
 def _no_place(finding: Finding, prediction: Prediction) -> str:

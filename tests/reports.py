@@ -143,7 +143,13 @@ def study(folder: Path, **attributes: Any) -> Study:
 
 
 def make(
-    of: Study, call: str = "present", *, region: tuple[Point, ...] = REGION, manifest: Manifest | None = None, **prediction: Any
+    of: Study,
+    call: str = "present",
+    *,
+    region: tuple[Point, ...] = REGION,
+    manifest: Manifest | None = None,
+    unlike: tuple[str, ...] = (),
+    **prediction: Any,
 ) -> tuple[Document, ...]:
     """The documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
     manifest = manifest or MANIFEST
@@ -162,6 +168,7 @@ def make(
         probabilities=dict(zip(manifest.label_names, probabilities, strict=True)),
         key_sources=() if said_call == "absent" else (sources[1], sources[2], sources[0]),
         region=region if said_call != "absent" else (),
+        unlike=unlike,
     )
     zeros = np.zeros((len(sources), 4), np.float32)
     said = {"variant": "int8", "agreement": "agree", "compared": 3, "evidence": zeros[..., None, None], **prediction}
@@ -178,6 +185,9 @@ def result(folder: Path, kind: str) -> tuple[Study, tuple[Document, ...]]:
     if kind == "frames":
         of = study(folder, frames=5)
         return of, make(of)
+    if kind == "unlike":
+        of = study(folder)
+        return of, make(of, "unsure", unlike=("brightness", "contrast"))
     if kind == "no map":
         of = study(folder)
         return of, make(of, region=(), evidence=None)
@@ -188,7 +198,10 @@ def result(folder: Path, kind: str) -> tuple[Study, tuple[Document, ...]]:
     return of, make(of, geometry=ODD_LIE) if kind == "odd" else make(of, kind)
 
 
-KINDS = ("present", "absent", "unsure", "differ", "frames", "odd", "no map", "declined", "ct", "ct absent", "ct unsure", "ct declined")
+KINDS = (
+    *("present", "absent", "unsure", "differ", "frames", "odd", "no map", "unlike", "declined"),
+    *("ct", "ct absent", "ct unsure", "ct declined"),
+)
 
 
 def written(documents: tuple[Document, ...], folder: Path) -> list[Path]:

@@ -146,6 +146,11 @@ def test_summary_says_the_finding_first(tmp_path: Path) -> None:
         ),
         ("odd", GAP.replace("–", "-")),
         ("no map", "This model shows no place within an image: it names slices and draws no outline."),
+        (
+            "unlike",
+            "The pictures are unlike those that the model learned from (brightness inside the head and contrast inside the head): "
+            "read this result with caution.",
+        ),
         ("ct", "Intracranial haemorrhage found, certainty moderate (90%)."),
         ("ct", "Other possibilities: no haemorrhage 10%."),
         ("ct", "Suspected intracranial haemorrhage: see series 3, image 2."),
