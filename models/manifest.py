@@ -21,6 +21,9 @@ class ManifestError(Exception):
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]  # beside the manifest
 
 
+Trait = Literal["share", "brightness", "contrast", "sharpness"]  # of the head on a prepared slice (pipeline/typical.py)
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -164,6 +167,7 @@ class Manifest(_Frozen):
     recipe: Recipe = Recipe()
     rules: Rules = Rules()
     rule: StudyRule = StudyRule()
+    typical: dict[Trait, tuple[float, float]] = Field(default_factory=dict)  # low, high of nearly all slices that it learnt from
     artifacts: dict[Literal["fp32", "int8"], Artifact] = Field(default_factory=dict)
     golden: Golden | None = None
     gate: GateVerdict | None = None
@@ -181,10 +185,17 @@ class Manifest(_Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _ranges_have_two_ends(self) -> Self:
+        if wrong := [name for name, (low, high) in self.typical.items() if low > high]:
+            raise ValueError(f"typical: {', '.join(wrong)}: the low end is above the high one; write each as [low, high]")
+        return self
+
     @property
     def id(self) -> str:
         """First 16 hex digits of the sha256 over everything that shapes an answer: what a file was judged by does not."""
-        return hashlib.sha256(self.model_dump_json(exclude={"gate", "golden"}).encode()).hexdigest()[:16]
+        silent = {"gate", "golden"} | (set() if self.typical else {"typical"})  # a field that came later counts where it says something
+        return hashlib.sha256(self.model_dump_json(exclude=silent).encode()).hexdigest()[:16]
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -86,13 +86,18 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(parts)).int}"
 
 
-@cache
 def software() -> str:
-    """Name and version of this program. Looking it up takes 0.5 ms, and a report says it a dozen times."""
+    """Name and version of this program."""
+    return f"VitalCheck {release()}"
+
+
+@cache
+def release() -> str:
+    """The version, and our serial number: a program's copies have no other. Looking it up takes 0.5 ms, and a report says it often."""
     try:
-        return f"VitalCheck {metadata.version('vitalcheck')}"
+        return metadata.version("vitalcheck")
     except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "VitalCheck (not installed)"
+        return "(not installed)"
 
 
 def plain(text: str) -> str:
@@ -176,16 +181,24 @@ def _clock(origin: Origin) -> datetime:
 
 
 def _describe_equipment(document: Any, origin: Origin) -> None:
-    document.Manufacturer = document.ManufacturerModelName = "VitalCheck"
-    document.SoftwareVersions = [software(), plain(f"{origin.model} {origin.variant or ''}".strip())[:64]]
-    author = _item(ObserverType="DEV", StationName=None, DeviceUID=device_uid(), InstitutionName=None, InstitutionCodeSequence=[])
-    author.Manufacturer = author.ManufacturerModelName = "VitalCheck"
+    """Who made the document (PS3.3 C.7.5.1, C.17.2), and which devices had a part in it (C.12.1): we, and what acquired the images."""
+    name = {"Manufacturer": "VitalCheck", "ManufacturerModelName": "VitalCheck"}
+    device = {**name, "DeviceSerialNumber": release(), "SoftwareVersions": _versions(origin)}
+    document.update(_item(**device))
+    author = _item(**name, ObserverType="DEV", DeviceUID=device_uid(), StationName=None, InstitutionName=None, InstitutionCodeSequence=[])
     document.AuthorObserverSequence = [author]
-    ours = _item(Manufacturer="VitalCheck", ManufacturerModelName="VitalCheck", SoftwareVersions=document.SoftwareVersions)
+    ours = _item(**device)
     ours.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
     ours.ContributionDateTime = _clock(origin).strftime("%Y%m%d%H%M%S.%f")
     ours.ContributionDescription = f"AI inference, weights sha256 {origin.weights}" if origin.weights else "Not analysed"
-    document.ContributingEquipmentSequence = [ours]
+    scanner = inherited.scanner(origin.source)
+    if scanner is not None:
+        scanner.PurposeOfReferenceCodeSequence = [code(codes.DCM.AcquisitionEquipment)]
+    document.ContributingEquipmentSequence = list(filter(None, (scanner, ours)))
+
+
+def _versions(origin: Origin) -> list[str]:
+    return [software(), plain(f"{origin.model} {origin.variant or ''}".strip())[:64]]
 
 
 def device_uid() -> str:

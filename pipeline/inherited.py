@@ -33,12 +33,14 @@ _TYPE_2 = (
 _COPIED = (
     *_TYPE_2,
     *("TimezoneOffsetFromUTC", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence"),
+    *("PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar", "PatientAlternativeCalendar"),
     *("OtherPatientNames", "PatientBirthTime", "PatientBirthName", "PatientMotherBirthName", "QualityControlSubject", "EthnicGroup"),
     *("PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
     *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
     *("BreedRegistrationSequence", "ResponsiblePerson", "ResponsiblePersonRole", "ResponsibleOrganization"),
     *("StudyDescription", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "IssuerOfAccessionNumberSequence"),
-    *("ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName", "PhysiciansOfRecordIdentificationSequence"),
+    *("ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName", "ConsultingPhysicianIdentificationSequence"),
+    *("PhysiciansOfRecordIdentificationSequence", "PhysiciansReadingStudyIdentificationSequence", "RequestingServiceCodeSequence"),
     *("RequestingService", "ProcedureCodeSequence", "ReasonForPerformedProcedureCodeSequence", "ReferencedStudySequence"),
     *(
         "AdmittingDiagnosesDescription",
@@ -50,7 +52,7 @@ _COPIED = (
     ),
     *("MedicalAlerts", "Allergies", "SmokingStatus", "PregnancyStatus", "LastMenstrualDate", "PatientState", "Occupation"),
     *("AdditionalPatientHistory", "AdmissionID", "IssuerOfAdmissionIDSequence", "ServiceEpisodeID", "ServiceEpisodeDescription"),
-    *("ReasonForVisit", "ReasonForVisitCodeSequence", "PatientSexNeutered"),
+    *("IssuerOfServiceEpisodeIDSequence", "ReasonForVisit", "ReasonForVisitCodeSequence", "PatientSexNeutered"),
     *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName"),
     *("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
 )
@@ -58,11 +60,20 @@ _REQUEST = (  # PS3.3 C.17.2 Referenced Request Sequence, all type 2
     *("AccessionNumber", "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"),
     *("RequestedProcedureID", "RequestedProcedureDescription"),
 )
+_REQUEST_MORE = (  # and type 3: who issued the numbers, and why the procedure was requested
+    *("IssuerOfAccessionNumberSequence", "OrderPlacerIdentifierSequence", "OrderFillerIdentifierSequence"),
+    *("ReasonForTheRequestedProcedure", "ReasonForRequestedProcedureCodeSequence"),
+)
+_SCANNER = (  # PS3.3 C.12.1 Contributing Equipment Sequence; the first one is type 1
+    *("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "StationName"),
+    *("InstitutionName", "InstitutionalDepartmentName"),
+)
 _OFFSET = re.compile(rb"(-(?=0|1[01]|1200)|\+(?=0|1[0-3]|1400))(\d\d)([0-5]\d) *")  # -1200 to +1400 (PS3.3 table C.12-1)
 
 Encodings = list[str]
 _READ = [
-    tag_for_keyword(k) for k in ("SpecificCharacterSet", *_COPIED, *_REQUEST, "RequestAttributesSequence", "ReferencedRequestSequence")
+    tag_for_keyword(k)
+    for k in ("SpecificCharacterSet", *_COPIED, *_REQUEST, *_SCANNER, "RequestAttributesSequence", "ReferencedRequestSequence")
 ]
 _TEXT = frozenset({"LO", "SH", "PN", "LT", "ST", "UT"})
 _WRITTEN = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
@@ -129,7 +140,26 @@ def _request(item: Any, source: Any, study_uid: str) -> Any:
         tag = _tag(keyword)
         said = [_read(of, tag, encodings).value for of in (item, source) if tag in of and _fits(of, tag, encodings)]
         setattr(request, keyword, next(filter(None, said), None))
+    for keyword in _REQUEST_MORE:
+        if (element := _element(item, keyword)) is not None:
+            request[_tag(keyword)] = element if element.VR == "SQ" else _read(item, _tag(keyword), encodings)
+    if not item.get("AccessionNumber") and (issuer := _items(source, "IssuerOfAccessionNumberSequence")):
+        request.IssuerOfAccessionNumberSequence = issuer  # of the study's number, which stands in for the request's
     return request
+
+
+def scanner(source: Any) -> Any:
+    """What acquired the source, as an item of Contributing Equipment Sequence; None where it does not name its manufacturer."""
+    found = {keyword: _element(source, keyword) for keyword in _SCANNER}
+    told = {keyword: element for keyword, element in found.items() if element is not None and element.value.strip(b" \0")}
+    if _SCANNER[0] not in told:
+        return None
+    encodings = _encodings(source)
+    item = Dataset(parent_encoding=encodings)
+    item.set_original_encoding(False, True, encodings)  # so that it stays as it came, as in the document itself
+    for keyword, element in told.items():
+        item[_tag(keyword)] = element
+    return item
 
 
 def _element(source: Any, keyword: str) -> Any:

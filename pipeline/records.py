@@ -256,6 +256,7 @@ class Finding:
     probabilities: Mapping[str, float]
     key_sources: tuple[Source, ...]  # best first
     region: tuple[Point, ...] = ()  # closed polygon on the first key source; empty without evidence maps
+    unlike: tuple[str, ...] = ()  # in what the pictures are unlike those that the model learned from; then the call is unsure
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pydicom.sr.coding import Code
 
 from models.manifest import Coded, Label, Manifest
 from pipeline import inherited, wording
-from pipeline.envelope import Origin, can_spell, derived_uid, device_uid, plain, private, seal, software, spelt
+from pipeline.envelope import Origin, can_spell, derived_uid, device_uid, plain, private, release, seal, software, spelt
 from pipeline.language import ENGLISH, Said, said
 from pipeline.records import Choice, Document, Finding, Instance, Order, Prediction, Source, Study, Variant
 
@@ -157,9 +157,9 @@ def _measurements(origin: Origin, finding: Finding, prediction: Prediction, imag
 
 
 def _observer() -> Any:
-    """TID 1004."""
+    """TID 1004; the same as the General Equipment module says of us."""
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=device_uid(), name="VitalCheck", manufacturer_name="VitalCheck", model_name=software()
+        uid=device_uid(), name="VitalCheck", manufacturer_name="VitalCheck", model_name="VitalCheck", serial_number=release()
     )
     return sr.ObserverContext(codes.DCM.Device, device)
 

@@ -23,6 +23,7 @@ from pipeline.language import said
 from pipeline.prepare import prepare
 from pipeline.records import Batch, Choice, Document, Finding, Order, Prediction, Report, Series, Slices, Study
 from pipeline.report import make
+from pipeline.typical import doubted
 
 
 class Contradictory(Exception):
@@ -81,7 +82,7 @@ def _read(slices: Slices, model: Model, timings: Timings, deciding: Deciding, *,
     with timings("infer"):
         prediction = infer(batch, model.selector, shadowed=shadowed, deciding=lambda outputs: deciding(outputs, batch, model))
     with timings("aggregate"):
-        return aggregate(prediction, model.manifest), prediction
+        return doubted(aggregate(prediction, model.manifest), batch, model.manifest), prediction
 
 
 def _check_identity(study: Study) -> None:

@@ -17,6 +17,12 @@ from pipeline.vocabulary import told
 
 UNVERIFIED = said("conclusion.unverified")
 _CERTAINTY = ((0.95, said("certainty.high")), (0.8, said("certainty.moderate")), (0.0, said("certainty.low")))  # beside the number
+_TRAITS = {
+    "share": said("traits.share"),
+    "brightness": said("traits.brightness"),
+    "contrast": said("traits.contrast"),
+    "sharpness": said("traits.sharpness"),
+}
 _VARIANTS = {"int8": said("method.int8"), "fp32": said("method.fp32")}
 
 
@@ -34,7 +40,14 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
     """The sentences for a study that the network has read."""
     differs = prediction.agreement == "differ"
     return Sections(
-        findings=(_found(finding, manifest), *_seen(study, finding), *_outline(finding, manifest), _others(finding, manifest)),
+        findings=(
+            _found(finding, manifest),
+            *_unlike(finding),
+            *_seen(study, finding),
+            *_outline(finding, manifest),
+            *_no_place(finding, prediction),
+            _others(finding, manifest),
+        ),
         conclusion=(_concluded(study, finding, manifest), *((_agreement(prediction),) if differs else ()), UNVERIFIED),
         method=(
             _read(study, choice, prediction),
@@ -134,6 +147,15 @@ def _next(study: Study, others: Sequence[Source]) -> Said:
 
 def _outline(finding: Finding, manifest: Manifest) -> tuple[Said, ...]:
     return (said("findings.outline", a_finding=manifest.words.finding),) if finding.region else ()
+
+
+def _unlike(finding: Finding) -> tuple[Said, ...]:
+    return (said("findings.unlike", what=listed([_TRAITS[trait] for trait in finding.unlike], "and")),) if finding.unlike else ()
+
+
+def _no_place(finding: Finding, prediction: Prediction) -> tuple[Said, ...]:
+    """Of a model without evidence maps: nobody is to look for an outline, or to take its absence for an answer."""
+    return () if prediction.evidence is not None or finding.call == "absent" else (said("findings.no_place"),)
 
 
 def _others(finding: Finding, manifest: Manifest) -> Said:

@@ -24,6 +24,7 @@ from pydicom import Dataset, config, dcmwrite
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage
 
@@ -132,6 +133,10 @@ def encoded(ds: FileDataset) -> bytes:
     """The Part 10 file, without the library's opinion of its values. The file meta information names what the data set names."""
     ds.file_meta.MediaStorageSOPInstanceUID = str(ds.get("SOPInstanceUID") or "1.2.3.4") if "SOPInstanceUID" in ds else "1.2.3.4"
     ds.file_meta.MediaStorageSOPClassUID = ds.file_meta.get("MediaStorageSOPClassUID") or MRImageStorage
+    syntax = ds.file_meta.TransferSyntaxUID
+    if not syntax.is_private:  # else text of one character set would be decoded and encoded again
+        correct_ambiguous_vr(ds, syntax.is_little_endian)
+        ds.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian, ds._character_set)
     buffer = BytesIO()
     kept = config.settings.writing_validation_mode
     config.settings.writing_validation_mode = config.IGNORE

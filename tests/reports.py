@@ -31,6 +31,7 @@ from pipeline.records import (
     Finding,
     Geometry,
     Instance,
+    Order,
     PassedOver,
     Point,
     Prediction,
@@ -87,19 +88,6 @@ FINDINGS = {
     "ct absent": ("none", (0.004, 0.996)),
     "ct unsure": ("haemorrhage", (0.5, 0.5)),
 }
-NAMES = {  # Specific Character Set -> a name in it (PS3.5 annexes H, I, J, K; PS3.3 C.12.1.1.2)
-    "ISO_IR 100": "Müller^Jörg",
-    "ISO_IR 101": "Wałęsa^Łucja",
-    "ISO_IR 144": "Люкceмбypг^Ия",
-    "ISO_IR 126": "Διονυσιος^Νικος",
-    "ISO_IR 138": "שרון^דבורה",
-    "ISO_IR 192": "Wang^XiaoDong=王^小东",
-    "GB18030": "Wang^XiaoDong=王^小东",
-    "\\ISO 2022 IR 87": "Yamada^Tarou=山田^太郎=やまだ^たろう",
-    "\\ISO 2022 IR 149": "Hong^Gildong=洪^吉洞=홍^길동",
-}
-
-
 VALID_MR = {  # what dciodvfy asks of an MR image beyond what objects.dataset writes
     "SpecificCharacterSet": "ISO_IR 100",
     "PatientName": "Doe^Jane",
@@ -165,6 +153,7 @@ def make(
     region: tuple[Point, ...] = REGION,
     manifest: Manifest | None = None,
     language: Language = ENGLISH,
+    unlike: tuple[str, ...] = (),
     **prediction: Any,
 ) -> tuple[Document, ...]:
     """The documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
@@ -185,12 +174,13 @@ def make(
         probabilities=dict(zip(manifest.label_names, probabilities, strict=True)),
         key_sources=() if said_call == "absent" else (sources[1], sources[2], sources[0]),
         region=region if said_call != "absent" else (),
+        unlike=unlike,
     )
     zeros = np.zeros((len(sources), 4), np.float32)
-    answered = {"variant": "int8", "agreement": "agree", "compared": 3, **prediction}
-    predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), **answered)
+    answered = {"variant": "int8", "agreement": "agree", "compared": 3, "evidence": zeros[..., None, None], **prediction}
+    predicted = Prediction(sources, zeros, head_area=zeros[:, 0], to_source=Affine(1, 0, 0, 0, 1, 0), **answered)
     choice = Choice(of.series[0], said("reasons.after_contrast", series=SERIES), passed, expected=True)
-    return report.make(of, choice, finding, predicted, manifest, NOW, language)
+    return report.make(of, choice, finding, predicted, manifest, NOW, Order(language))
 
 
 def result(folder: Path, kind: str, language: Language = ENGLISH) -> tuple[Study, tuple[Document, ...]]:
@@ -201,6 +191,12 @@ def result(folder: Path, kind: str, language: Language = ENGLISH) -> tuple[Study
     if kind == "frames":
         of = study(folder, frames=5)
         return of, make(of, language=language)
+    if kind == "unlike":
+        of = study(folder)
+        return of, make(of, "unsure", unlike=("brightness", "contrast"), language=language)
+    if kind == "no map":
+        of = study(folder)
+        return of, make(of, region=(), evidence=None, language=language)
     if kind.startswith("ct"):
         of = study(folder, Modality="CT")
         return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared", language=language)
@@ -208,7 +204,10 @@ def result(folder: Path, kind: str, language: Language = ENGLISH) -> tuple[Study
     return of, make(of, geometry=ODD_LIE, language=language) if kind == "odd" else make(of, kind, language=language)
 
 
-KINDS = ("present", "absent", "unsure", "differ", "frames", "odd", "declined", "ct", "ct absent", "ct unsure", "ct declined")
+KINDS = (
+    *("present", "absent", "unsure", "differ", "frames", "odd", "no map", "unlike", "declined"),
+    *("ct", "ct absent", "ct unsure", "ct declined"),
+)
 
 
 def written(documents: tuple[Document, ...], folder: Path) -> list[Path]:
