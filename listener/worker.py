@@ -31,7 +31,7 @@ from listener.rows import Job
 from listener.spool import write_whole
 from models import registry
 from models.registry import Model, ModelRefused
-from pipeline.records import Report
+from pipeline.records import USUAL, Report
 from pipeline.run import analyze
 
 log = logs.get()
@@ -51,6 +51,8 @@ class Worker:
         self.decoder = Isolated(config.worker.decode_memory_bytes, config.worker.decode_seconds)
         self._reports = config.state.dir / "reports"
         self._destinations = {destination.name: destination for destination in config.destinations}
+        self._documents = {destination.name: destination.documents for destination in config.destinations}
+        self._wanted = {kind for kinds in self._documents.values() for kind in kinds} or set(USUAL)
 
     def load(self) -> tuple[Model, ...]:
         """Loads every enabled model; each proves itself on this CPU. Raises ModelRefused where one is refused.
@@ -87,9 +89,10 @@ class Worker:
         snapshot = self.ledger.begin(job, time.time())
         if snapshot is None or not self.models:
             return
-        report = analyze(snapshot.study, self.models, datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone(), self.decoder)
+        now = datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone()
+        report = analyze(snapshot.study, self.models, now, self.decoder, self._wanted)
         paths = self._keep(report)
-        self.ledger.finish(job, report, paths, self._destinations, time.time())
+        self.ledger.finish(job, report, paths, self._documents, time.time())
         facts = {"model": report.model, "variant": report.variant, "agreement": report.agreement, "reason": report.reason}
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.info(f"study.{report.state}", **names, **facts, documents=len(report.documents), ms=ms)

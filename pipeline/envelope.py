@@ -1,4 +1,4 @@
-"""The envelope of a Structured Report: everything around its content tree, and the encoding.
+"""The envelope of a document: everything around its content (of a Structured Report: its content tree), and the encoding.
 
 Patient, study and request attributes are the source's (pipeline/inherited.py), byte for byte, under its own character set; so what we
 write ourselves is plain ASCII, which every one of the defined terms holds (PS3.3 C.12.1.1.2). Nothing here asks a clock or a random
@@ -14,21 +14,27 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
 from io import BytesIO
-from typing import Any, Literal
+from typing import Any
 
 from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
 from models.manifest import Manifest
 from pipeline import inherited
-from pipeline.records import Document, Instance, Study, Variant
+from pipeline.records import USUAL, Document, Instance, Kind, Study, Variant
+from pipeline.sop_classes import OF_DOCUMENTS
 
-Kind = Literal["summary", "measurements"]
-_SOP_CLASSES = {"summary": EnhancedSRStorage, "measurements": ComprehensiveSRStorage}
-_SERIES_NUMBERS = {"summary": 9001, "measurements": 9002}  # one each: OHIF shows only the latest SR of a series; behind a scanner's numbers
+# Modality and number of each one's series. One each: OHIF shows only the latest SR of a series; the numbers are behind a scanner's.
+_SERIES: dict[Kind, tuple[str, int]] = {
+    "summary": ("SR", 9001),
+    "measurements": ("SR", 9002),
+    "key-image": ("OT", 9003),
+    "presentation": ("PR", 9004),
+    "pdf": ("DOC", 9005),
+}
 _NAMESPACE = uuid.UUID("5b0b3a5e-6a0c-4a58-9d0e-2f3d6c1f7a41")  # of all UIDs that we derive
 _IMPLEMENTATION = f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}"
 _SCHEME = "99VITALCHECK"
@@ -38,7 +44,7 @@ _TYPOGRAPHY = str.maketrans({"–": "-", "—": "-", "−": "-", "’": "'", "�
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What both documents of one result share."""
+    """What all documents of one result share."""
 
     study: Study
     manifest: Manifest
@@ -82,38 +88,48 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKD", text.translate(_TYPOGRAPHY)).encode("ascii", "ignore").decode()
 
 
-def seal(kind: Kind, root: Any, origin: Origin) -> Document:
-    """The document around the content tree `root` (a Dataset with the root container's attributes), encoded."""
+def seal(kind: Kind, content: Any, origin: Origin) -> Document:
+    """The document around `content`, encoded; a Dataset: the root container of an SR, or what the modules of another kind hold."""
     document = Dataset()
     inherited.copy(origin.source, document)
-    if requests := inherited.requests(origin.source, origin.study.uid):
-        document.ReferencedRequestSequence = requests
     _identify(document, kind, origin)
     _describe_equipment(document, origin)
-    if origin.evidence:
-        document.CurrentRequestedProcedureEvidenceSequence = [_evidence(origin)]
+    if kind in USUAL:
+        _state(document, origin)
     document.CodingSchemeIdentificationSequence = [
-        _item(CodingSchemeDesignator=_SCHEME, CodingSchemeName="VitalCheck", CodingSchemeResponsibleOrganization="VitalCheck")
+        item(CodingSchemeDesignator=_SCHEME, CodingSchemeName="VitalCheck", CodingSchemeResponsibleOrganization="VitalCheck")
     ]
-    document.update(root)
+    document.update(content)
     return Document(kind, document.SOPInstanceUID, document.SOPClassUID, _encoded(document))
 
 
-def _identify(document: Any, kind: Kind, origin: Origin) -> None:
-    now = _clock(origin)
-    document.SOPClassUID, document.SOPInstanceUID = _SOP_CLASSES[kind], origin.uid(kind)
-    document.StudyInstanceUID, document.SeriesInstanceUID = origin.study.uid, origin.uid(f"series of {kind}")
-    document.Modality, document.SeriesNumber, document.InstanceNumber = "SR", _SERIES_NUMBERS[kind], 1
-    document.SeriesDescription = f"AI {kind}, not verified"  # viewers cut it off early
-    for what in ("Series", "Content", "InstanceCreation"):
-        setattr(document, f"{what}Date", now.strftime("%Y%m%d"))
-        setattr(document, f"{what}Time", now.strftime("%H%M%S.%f"))
+def _state(document: Any, origin: Origin) -> None:
+    """What a Structured Report alone says (PS3.3 C.17.2): who states it, how far it is, what it rests on, which request it answers."""
+    if requests := inherited.requests(origin.source, origin.study.uid):
+        document.ReferencedRequestSequence = requests
+    if origin.evidence:
+        document.CurrentRequestedProcedureEvidenceSequence = [_evidence(origin)]
+    author = item(ObserverType="DEV", StationName=None, DeviceUID=device_uid(), InstitutionName=None, InstitutionCodeSequence=[])
+    author.Manufacturer = author.ManufacturerModelName = "VitalCheck"
+    document.AuthorObserverSequence = [author]
     document.CompletionFlag, document.VerificationFlag, document.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
     document.PerformedProcedureCodeSequence = []
     document.ReferencedPerformedProcedureStepSequence = []
 
 
-def _clock(origin: Origin) -> datetime:
+def _identify(document: Any, kind: Kind, origin: Origin) -> None:
+    now = clock(origin)
+    document.SOPClassUID, document.SOPInstanceUID = OF_DOCUMENTS[kind], origin.uid(kind)
+    document.StudyInstanceUID, document.SeriesInstanceUID = origin.study.uid, origin.uid(f"series of {kind}")
+    document.Modality, document.SeriesNumber = _SERIES[kind]
+    document.InstanceNumber = 1
+    document.SeriesDescription = f"AI {kind.replace('-', ' ')}, not verified"  # viewers cut it off early
+    for what in ("Series", "PresentationCreation" if kind == "presentation" else "Content", "InstanceCreation"):
+        setattr(document, f"{what}Date", now.strftime("%Y%m%d"))
+        setattr(document, f"{what}Time", now.strftime("%H%M%S.%f"))
+
+
+def clock(origin: Origin) -> datetime:
     """Now, on the clock that the object's other times were read from, where the source says which."""
     east = inherited.offset(origin.source)
     return origin.now if east is None else origin.now.astimezone(timezone(east))
@@ -122,12 +138,9 @@ def _clock(origin: Origin) -> datetime:
 def _describe_equipment(document: Any, origin: Origin) -> None:
     document.Manufacturer = document.ManufacturerModelName = "VitalCheck"
     document.SoftwareVersions = [software(), plain(f"{origin.model} {origin.variant or ''}".strip())[:64]]
-    author = _item(ObserverType="DEV", StationName=None, DeviceUID=device_uid(), InstitutionName=None, InstitutionCodeSequence=[])
-    author.Manufacturer = author.ManufacturerModelName = "VitalCheck"
-    document.AuthorObserverSequence = [author]
-    ours = _item(Manufacturer="VitalCheck", ManufacturerModelName="VitalCheck", SoftwareVersions=document.SoftwareVersions)
+    ours = item(Manufacturer="VitalCheck", ManufacturerModelName="VitalCheck", SoftwareVersions=document.SoftwareVersions)
     ours.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
-    ours.ContributionDateTime = _clock(origin).strftime("%Y%m%d%H%M%S.%f")
+    ours.ContributionDateTime = clock(origin).strftime("%Y%m%d%H%M%S.%f")
     ours.ContributionDescription = f"AI inference, weights sha256 {origin.weights}" if origin.weights else "Not analysed"
     document.ContributingEquipmentSequence = [ours]
 
@@ -144,23 +157,31 @@ def private(value: str, meaning: str) -> Any:
 
 def code(concept: Any) -> Any:
     """A coded concept as an item of a code sequence (PS3.3 8.8)."""
-    return _item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme_designator, CodeMeaning=concept.meaning)
+    return item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme_designator, CodeMeaning=concept.meaning)
+
+
+def reference(instance: Instance, frame: int | None = None) -> Any:
+    """An item of a sequence of references (PS3.3 10.8), with the frame (10.3) where the instance holds several."""
+    made = item(ReferencedSOPClassUID=instance.sop_class_uid, ReferencedSOPInstanceUID=instance.sop_instance_uid)
+    if frame is not None:
+        made.ReferencedFrameNumber = frame
+    return made
 
 
 def _evidence(origin: Origin) -> Any:
     series: dict[str, list[Any]] = {}
     for instance in sorted(origin.evidence, key=lambda i: (i.series_uid, i.sop_instance_uid)):
-        item = _item(ReferencedSOPClassUID=instance.sop_class_uid, ReferencedSOPInstanceUID=instance.sop_instance_uid)
-        series.setdefault(instance.series_uid, []).append(item)
-    listed = [_item(SeriesInstanceUID=uid, ReferencedSOPSequence=items) for uid, items in series.items()]
-    return _item(StudyInstanceUID=origin.study.uid, ReferencedSeriesSequence=listed)
+        series.setdefault(instance.series_uid, []).append(reference(instance))
+    listed = [item(SeriesInstanceUID=uid, ReferencedSOPSequence=items) for uid, items in series.items()]
+    return item(StudyInstanceUID=origin.study.uid, ReferencedSeriesSequence=listed)
 
 
-def _item(**attributes: Any) -> Any:
-    item = Dataset()
+def item(**attributes: Any) -> Any:
+    """A Dataset with these attributes, by keyword."""
+    made = Dataset()
     for keyword, value in attributes.items():
-        setattr(item, keyword, value)
-    return item
+        setattr(made, keyword, value)
+    return made
 
 
 def _encoded(document: Any) -> bytes:

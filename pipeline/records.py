@@ -30,6 +30,9 @@ Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]
 """Direction cosines of rows, of columns (PS3.3 C.7.6.2.1.1)."""
 PlaneName = Literal["axial", "coronal", "sagittal", "unknown"]
+Kind = Literal["summary", "measurements", "key-image", "presentation", "pdf"]
+"""Of document. What a destination gets is said by these names, so they are never renamed."""
+USUAL: tuple[Kind, ...] = ("summary", "measurements")
 
 
 class Source(NamedTuple):
@@ -256,9 +259,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One SR, made once, kept, and sent as often as it takes."""
+    """One DICOM object of a result, made once, kept, and sent as often as it takes."""
 
-    kind: Literal["summary", "measurements"]
+    kind: Kind
     sop_instance_uid: str
     sop_class_uid: str
     data: bytes = field(repr=False)  # encoded Part 10 file

@@ -1,14 +1,17 @@
-"""report: a Finding -> two Structured Reports, one for people and one for machines.
+"""report: a Finding -> its documents: two Structured Reports, one for people and one for machines, and what else somebody wants.
 
     Summary        Enhanced SR, whole sentences; its title is not "Imaging Measurement Report", so viewers open it as text
     Measurements   Comprehensive SR, TID 1500 (PS3.16): coded finding, probabilities, key images, region
 
-Where nothing was analysed there is a Summary alone, and it says why. Datasets are born and die in this file and in `envelope`.
+    key-image, presentation, pdf    for a PACS that shows no SR (pipeline/extras.py)
+
+Where nothing was analysed there is a Summary alone (and its PDF), and it says why. Datasets are born and die in this file, in `extras` and
+in `envelope`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,9 +22,10 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from models.manifest import Coded, Label, Manifest
-from pipeline import inherited, wording
+from pipeline import extras, inherited, wording
 from pipeline.envelope import Origin, derived_uid, device_uid, plain, private, seal, software
-from pipeline.records import Choice, Document, Finding, Instance, Prediction, Source, Study
+from pipeline.extras import KeyImage
+from pipeline.records import USUAL, Choice, Document, Finding, Instance, Kind, Prediction, Slices, Source, Study
 
 # Titles and headings: DICOM's own concepts where it has them (CID 7001, CID 7002), but no title that could pass for a physician's report.
 _TITLE = private("SUMMARY", "AI Result, Not Verified")
@@ -35,30 +39,54 @@ _PRESENCE = {"present": codes.SCT.Present, "absent": codes.SCT.Absent, "unsure":
 _PROCEDURES = {"MR": codes.LN.MRIUnspecifiedBodyRegion, "CT": codes.LN.CTUnspecifiedBodyRegion}  # CID 100
 _SOURCE = Code("260753009", "SCT", "Source")
 
-KeyImage = tuple[Instance, Source]
 Points = NDArray[np.float64]  # (point, 2): column, row
 
 
 def make(
-    study: Study, choice: Choice, finding: Finding | None, prediction: Prediction | None, manifest: Manifest, now: datetime
+    study: Study,
+    choice: Choice,
+    finding: Finding | None,
+    prediction: Prediction | None,
+    manifest: Manifest,
+    now: datetime,
+    slices: Slices | None = None,
+    wanted: Collection[Kind] = USUAL,
 ) -> tuple[Document, ...]:
-    """(Summary, Measurements); or (Summary,) without a finding, saying "Not analysed, because".
+    """Those of the `wanted` documents that the result has: without a finding only a Summary, saying "Not analysed, because", and its PDF;
+    a key image (of `slices`) where something is to be seen, a presentation where a region is to be drawn.
 
     `now` becomes the documents' date and time, on the clock that the study's own times name where they name one. The same arguments give
     the same UIDs and the same bytes.
     """
     if finding is None or prediction is None:
         origin = Origin(study, manifest, None, (), now, inherited.read(_first(study.instances)))
-        return (seal("summary", _summary(wording.not_analysed(study, choice, manifest, software()), ()), origin),)
+        sections = wording.not_analysed(study, choice, manifest, software())
+        return _made({"summary": lambda: _summary(sections, ()), "pdf": lambda: _pdf(origin, sections)}, origin, wanted)
     read = {source.sop_instance_uid for source in prediction.sources}
     evidence = tuple(instance for instance in study.instances if instance.sop_instance_uid in read)
     origin = Origin(study, manifest, prediction.variant, evidence, now, inherited.read(_first(evidence)))
     sections = wording.analysed(study, choice, finding, prediction, manifest, software())
     images = [(_instance(evidence, source), source) for source in finding.key_sources]
-    return (
-        seal("summary", _summary(sections, images), origin),
-        seal("measurements", _measurements(origin, finding, prediction, images), origin),
-    )
+    contents: dict[Kind, Callable[[], Any]] = {
+        "summary": lambda: _summary(sections, images),
+        "measurements": lambda: _measurements(origin, finding, prediction, images),
+        "pdf": lambda: _pdf(origin, sections),
+    }
+    if slices is not None and images and finding.call != "absent":
+        contents["key-image"] = lambda: extras.key_image(origin, _TITLE.meaning, sections, finding, images, slices)
+        if finding.region:
+            contents["presentation"] = lambda: extras.presentation(origin, _TITLE.meaning, sections, finding, images[0], slices)
+    return _made(contents, origin, wanted)
+
+
+def _made(contents: Mapping[Kind, Callable[[], Any]], origin: Origin, wanted: Collection[Kind]) -> tuple[Document, ...]:
+    """Only what is wanted is made."""
+    made = ((kind, content()) for kind, content in contents.items() if kind in wanted)
+    return tuple(seal(kind, content, origin) for kind, content in made if content is not None)
+
+
+def _pdf(origin: Origin, sections: wording.Sections) -> Any:
+    return extras.pdf(origin, _TITLE, [(heading.meaning, getattr(sections, field)) for field, heading, _ in _SECTIONS])
 
 
 def _first(instances: Iterable[Instance]) -> Instance:

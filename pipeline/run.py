@@ -8,7 +8,7 @@ Pure: no network, no database, the clock is an argument. A study in, the answer 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from pipeline.decode import decode
 from pipeline.identity import contradiction
 from pipeline.infer import infer, is_shadowed
 from pipeline.prepare import prepare
-from pipeline.records import Batch, Choice, Report, Series, Slices, Study
+from pipeline.records import USUAL, Batch, Choice, Kind, Report, Series, Slices, Study
 from pipeline.report import make
 
 
@@ -31,10 +31,10 @@ class Contradictory(Exception):
 Decoder = Callable[[Series], Slices]
 
 
-def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decoder = decode) -> Report:
+def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decoder = decode, wanted: Collection[Kind] = USUAL) -> Report:
     """The answer for `study` by the first of `models` that may read one of its series; `now` becomes the date and time of its documents.
 
-    `decoder` is `pipeline.decode.decode`, or the same behind a process boundary with limits.
+    `decoder` is `pipeline.decode.decode`, or the same behind a process boundary with limits. Of the documents only those `wanted` are made.
     Raises Contradictory, Undecodable where pixels of the chosen series cannot be read, NetworkError where no variant of the model answers.
     """
     _check_identity(study)
@@ -42,7 +42,7 @@ def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decod
     model, choice, slices = _chosen(study, models, decoder, timings)
     manifest = model.manifest
     if slices is None:
-        return _declined(study, model, choice, now)
+        return _declined(study, model, choice, now, wanted)
     with timings("prepare"):
         batch = prepare(slices, manifest.recipe)
     with timings("infer"):
@@ -51,7 +51,7 @@ def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decod
     with timings("aggregate"):
         finding = aggregate(prediction, manifest)
     with timings("report"):
-        documents = make(study, choice, finding, prediction, manifest, now)
+        documents = make(study, choice, finding, prediction, manifest, now, slices, wanted)
     return Report(
         study_uid=study.uid,
         state="analysed",
@@ -97,10 +97,10 @@ def _shows_something(slices: Slices) -> bool:
     return any((picture != value).any() for picture in slices.pixels)  # ends at the first that does
 
 
-def _declined(study: Study, model: Model, choice: Choice, now: datetime) -> Report:
+def _declined(study: Study, model: Model, choice: Choice, now: datetime, wanted: Collection[Kind]) -> Report:
     """A radiologist who waits for a head to be read is told why it was not; nobody waits for a knee."""
     manifest = model.manifest
-    documents = make(study, choice, None, None, manifest, now) if choice.expected else ()
+    documents = make(study, choice, None, None, manifest, now, wanted=wanted) if choice.expected else ()
     return Report(study.uid, "declined", choice.reason, f"{manifest.name} {manifest.version}", choice, documents=documents)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Collection
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -23,13 +24,16 @@ from pydicom.uid import (
 from listener import headers
 from models.manifest import Artifact, Coded, DataSource, Label, Manifest, Words
 from pipeline import report
+from pipeline.decode import decode
 from pipeline.records import (
+    USUAL,
     Affine,
     Choice,
     Document,
     Finding,
     Geometry,
     Instance,
+    Kind,
     PassedOver,
     Point,
     Prediction,
@@ -40,6 +44,8 @@ from pipeline.records import (
 
 NOW = datetime(2026, 3, 1, 14, 30, 15, 250_000, tzinfo=UTC)
 SLICES = 4
+HEAD = (1000 * (np.hypot(*np.mgrid[-0.8:0.8:64j, -1:1:64j]) < 0.7)).astype(np.uint16)  # an oval, upright
+HEAD[30:36, 24:30] = 2000  # something bright in it
 REGION = ((20.0, 20.0), (40.0, 20.0), (40.0, 44.5), (20.0, 44.5))
 MANIFEST = Manifest(
     name="brain_tumor_4class",
@@ -140,7 +146,7 @@ def instance(folder: Path, number: int, *, frames: int = 0, implicit: bool = Fal
     """One MR slice, or an Enhanced MR object of `frames` frames, written to `folder` and read back."""
     valid = VALID_CT if attributes.get("Modality") == "CT" else VALID_MR
     ds = objects.dataset("2.25.1", series=3, number=number, **valid | attributes)
-    objects.pixels(ds, np.zeros((64, 64), np.uint16))
+    objects.pixels(ds, HEAD)
     if frames:
         ds.SOPClassUID, ds.NumberOfFrames, ds.PixelData = EnhancedMRImageStorage, frames, frames * ds.PixelData
     for keyword, value in attributes.items():
@@ -156,14 +162,20 @@ def study(folder: Path, **attributes: Any) -> Study:
 
 
 def make(
-    of: Study, call: str = "present", *, region: tuple[Point, ...] = REGION, manifest: Manifest | None = None, **prediction: Any
+    of: Study,
+    call: str = "present",
+    *,
+    region: tuple[Point, ...] = REGION,
+    manifest: Manifest | None = None,
+    wanted: Collection[Kind] = USUAL,
+    **prediction: Any,
 ) -> tuple[Document, ...]:
-    """The documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
+    """The `wanted` documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
     manifest = manifest or MANIFEST
     passed = (PassedOver("2.25.2", 1, "MR", "localizer"), PassedOver("2.25.4", 4, "MR", "T2-weighted, not T1-weighted"))
     if call.endswith("declined"):
         choice = Choice(None, "no T1-weighted head series: series 1 (MR): localizer", passed, expected=True)
-        return report.make(of, choice, None, None, manifest, NOW)
+        return report.make(of, choice, None, None, manifest, NOW, None, wanted)
     frames = of.instances[0].headers.number_of_frames
     sources = tuple(Source(i.sop_instance_uid, k + 1 if frames > 1 else None) for i in of.instances for k in range(frames))
     label, probabilities = FINDINGS[call]
@@ -180,22 +192,23 @@ def make(
     said = {"variant": "int8", "agreement": "agree", "compared": 3, **prediction}
     predicted = Prediction(sources, zeros, None, zeros[:, 0], Affine(1, 0, 0, 0, 1, 0), **said)
     choice = Choice(of.series[0], "T1-weighted head series after contrast", passed, expected=True)
-    return report.make(of, choice, finding, predicted, manifest, NOW)
+    slices = None if set(wanted) <= set(USUAL) else decode(of.series[0])
+    return report.make(of, choice, finding, predicted, manifest, NOW, slices, wanted)
 
 
-def result(folder: Path, kind: str) -> tuple[Study, tuple[Document, ...]]:
-    """A study in `folder` and the documents of one of the KINDS."""
+def result(folder: Path, kind: str, wanted: Collection[Kind] = USUAL, **more: Any) -> tuple[Study, tuple[Document, ...]]:
+    """A study in `folder`, with `more` attributes, and the documents of one of the KINDS."""
     if kind == "differ":
-        of = study(folder)
-        return of, make(of, variant="fp32", agreement="differ", differing=2)
+        of = study(folder, **more)
+        return of, make(of, variant="fp32", agreement="differ", differing=2, wanted=wanted)
     if kind == "frames":
-        of = study(folder, frames=5)
-        return of, make(of)
+        of = study(folder, frames=5, **more)
+        return of, make(of, wanted=wanted)
     if kind.startswith("ct"):
-        of = study(folder, Modality="CT")
-        return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared")
-    of = study(folder)
-    return of, make(of, geometry=ODD_LIE) if kind == "odd" else make(of, kind)
+        of = study(folder, Modality="CT", **more)
+        return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared", wanted=wanted)
+    of = study(folder, **more)
+    return of, make(of, geometry=ODD_LIE, wanted=wanted) if kind == "odd" else make(of, kind, wanted=wanted)
 
 
 KINDS = ("present", "absent", "unsure", "differ", "frames", "odd", "declined", "ct", "ct absent", "ct unsure", "ct declined")

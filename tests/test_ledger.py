@@ -17,7 +17,7 @@ from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
 from listener.ledger import FILE, Ledger
 from listener.rows import Job
 from listener.schema import MOVES
-from pipeline.records import Choice, Document, Finding, Instance, Report, Source
+from pipeline.records import USUAL, Choice, Document, Finding, Instance, Report, Source
 
 UID = "1.2.3"
 FINDING = Finding("glioma", "present", 0.9, {"glioma": 0.9, "notumor": 0.1}, (Source("1.2.3.1.1"),), ((1.0, 2.0),))
@@ -51,7 +51,7 @@ def report(state: str = "analysed", documents: int = 2, tag: str = "9") -> Repor
 
 def finish(ledger: Ledger, job: Job, made: Report, destinations: tuple[str, ...] = ("pacs",), at: float = 105.0) -> None:
     paths = {d.sop_instance_uid: ledger.folder / "reports" / d.sop_instance_uid for d in made.documents}
-    ledger.finish(job, made, paths, destinations, at)
+    ledger.finish(job, made, paths, dict.fromkeys(destinations, USUAL), at)
 
 
 def snapshot(ledger: Ledger, job: Job) -> int:
