@@ -149,9 +149,8 @@ def instance(folder: Path, number: int, *, frames: int = 0, implicit: bool = Fal
     objects.pixels(ds, HEAD)
     if frames:
         ds.SOPClassUID, ds.NumberOfFrames, ds.PixelData = EnhancedMRImageStorage, frames, frames * ds.PixelData
-    for keyword, value in attributes.items():
-        if value is None:
-            delattr(ds, keyword)
+    for keyword, value in attributes.items():  # again: the pixels brought some of their own
+        delattr(ds, keyword) if value is None else setattr(ds, keyword, value)
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     return headers.read(objects.write(folder, ds), received_at=0.0)
 

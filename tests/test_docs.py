@@ -30,7 +30,8 @@ ROOT = Path(__file__).parent.parent
 LISTS: dict[str, type[BaseModel]] = {"listener.peers": Peer, "destinations": Destination}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STUDIES, MANIFEST = ROOT / "docs" / "studies.md", ROOT / "docs" / "manifest.md"
-SILENT = {"display", "envelope", "extras", "infer", "page", "picture", "places", "records", "report", "run", "traits", "vocabulary", "wording"}  # these give no reasons
+SILENT = {"display", "envelope", "extras", "infer", "page", "picture", "places", "records"}  # these give no reasons
+SILENT |= {"report", "run", "traits", "vocabulary", "wording"}
 REASONING = sorted(  # what these files say ends as a reason, a remark or an error of a study
     {str(path.relative_to(ROOT)) for path in (ROOT / "pipeline").rglob("*.py") if path.stem not in SILENT}
     | {f"listener/{name}.py" for name in ("eligibility", "headers", "isolation", "skim")}

@@ -239,3 +239,23 @@ def test_workers_are_known_by_slot(ledger: Ledger) -> None:
     assert [(w.pid, w.started_at, w.ready) for w in ledger.workers()] == [(11, 102.0, False)]
     ledger.forget_workers()
     assert ledger.workers() == []
+
+
+def test_each_destination_waits_for_its_own_kinds(ledger: Ledger) -> None:
+    """A document waits only where it is wanted."""
+    receive(ledger, 1)
+    job = queue(ledger)
+    snapshot(ledger, job)
+    made = report()
+    paths = {d.sop_instance_uid: ledger.folder / "reports" / d.sop_instance_uid for d in made.documents}
+    ledger.finish(job, made, paths, {"one": ("summary", "pdf"), "two": ("pdf",)}, 105.0)
+    assert [(waiting.sop_instance_uid, waiting.destination) for waiting in ledger.deliveries_of(job)] == [("2.25.9.0", "one")]
+
+
+def test_an_answer_without_a_wanted_document_is_delivered(ledger: Ledger) -> None:
+    """Nothing was found, and only key images are wanted: there is nothing to send, and the study is not declined."""
+    receive(ledger, 1)
+    job = queue(ledger)
+    snapshot(ledger, job)
+    ledger.finish(job, report(documents=0), {}, {"one": ("key-image",)}, 105.0)
+    assert state(ledger) == "delivered"
