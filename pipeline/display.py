@@ -21,6 +21,7 @@ from pipeline.records import Instance, Pixels
 from pipeline.syntaxes import DEFLATED
 
 _DARKEST, _BRIGHTEST = 1.0, 99.5  # percent of a slice's pixels below black, below white, where nobody chose a window
+_ABSURD = 1e9  # no window is there
 _LOSSY = frozenset(f"1.2.840.10008.1.2.4.{k}" for k in (50, 51, 81))  # by their names; of others the header says it
 _READ = [
     tag_for_keyword(keyword)
@@ -116,11 +117,13 @@ def _window(said: Dataset) -> Window | None:
     function = capitals(said, "VOILUTFunction") or "LINEAR"
     if center is None or width is None or function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         return None
-    return Window(center[0], width[0], function) if width[0] >= 1 or (width[0] > 0 and function != "LINEAR") else None
+    narrowest = 1.0 if function == "LINEAR" else 1e-6
+    return Window(center[0], width[0], function) if abs(center[0]) < _ABSURD and narrowest <= width[0] < _ABSURD else None
 
 
 def _rescale(said: Dataset) -> tuple[float, float, str] | None:
+    """As decode reads it: one of the two may be missing."""
     slope, intercept = number(said, "RescaleSlope"), number(said, "RescaleIntercept")
-    if slope is None or intercept is None or not slope:
+    if slope is None and intercept is None:
         return None
-    return slope, intercept, "HU" if capitals(said, "RescaleType") == "HU" else "US"
+    return slope or 1.0, intercept or 0.0, "HU" if capitals(said, "RescaleType") == "HU" else "US"

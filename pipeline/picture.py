@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.records import Point
 
-_LONGEST = 768  # pixels of the slice's longer side at least: letters of 20 pixels need room
+_LEAST, _MOST = 768, 2048  # pixels of the slice's longer side: letters of 20 pixels need room, and memory has an end
+_STRETCHED = 4.0  # times as far between rows as between columns: beyond that the spacing is an error
 _TITLE, _TEXT = 26, 20  # pixels
 _MARGIN = 12
 _MARKED, _WHITE, _BLACK = (255, 221, 0), (255, 255, 255), (0, 0, 0)  # yellow: no scanner paints with it
@@ -25,10 +26,11 @@ def paint(
     """(row, column, RGB) with square pixels; `spacing` between rows and columns as in Slices, `region` in pixels of `picture`."""
     rows, columns = picture.shape
     across, down = _scales(rows, columns, spacing)
-    size = (round(columns * across), round(rows * down))
-    lines = [(title, _font(_TITLE), _MARKED), *_wrapped(sentences, size[0] - 2 * _MARGIN)]
+    size = (max(round(columns * across), 1), max(round(rows * down), 1))
+    width = max(size[0], _LEAST)  # room for words below a narrow slice
+    lines = [(title, _font(_TITLE), _MARKED), *_wrapped(sentences, width - 2 * _MARGIN)]
     heights = [round(1.35 * font.size) for _, font, _ in lines]
-    canvas = Image.new("RGB", (size[0], size[1] + sum(heights) + 2 * _MARGIN), _BLACK)
+    canvas = Image.new("RGB", (width, size[1] + sum(heights) + 2 * _MARGIN), _BLACK)
     canvas.paste(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC).convert("RGB"))
     draw = ImageDraw.Draw(canvas)
     _outline(draw, [(x * across, y * down) for x, y in region])
@@ -42,8 +44,9 @@ def paint(
 def _scales(rows: int, columns: int, spacing: tuple[float, float]) -> tuple[float, float]:
     """Pixels of the screen for each pixel of the slice, across and down."""
     finest = min(spacing)
-    across, down = spacing[1] / finest, spacing[0] / finest
-    enlarged = max(1.0, _LONGEST / max(columns * across, rows * down))
+    down, across = (mm / finest for mm in spacing) if max(spacing) <= _STRETCHED * finest else (1.0, 1.0)
+    longest = max(columns * across, rows * down)
+    enlarged = min(max(1.0, _LEAST / longest), _MOST / longest)
     return across * enlarged, down * enlarged
 
 

@@ -72,7 +72,7 @@ def make(
         "measurements": lambda: _measurements(origin, finding, prediction, images),
         "pdf": lambda: _pdf(origin, sections),
     }
-    if slices is not None and images and finding.call != "absent":
+    if slices is not None and images:  # an absent finding has none
         contents["key-image"] = lambda: extras.key_image(origin, _TITLE.meaning, sections, finding, images, slices)
         if finding.region:
             contents["presentation"] = lambda: extras.presentation(origin, _TITLE.meaning, sections, finding, images[0], slices)

@@ -88,10 +88,29 @@ def test_windows(window: Window | None, low: int, high: int) -> None:
 
 def test_monochrome1_is_shown_as_decode_turned_it() -> None:
     """Its window counts from the other end, so it is not used."""
-    assert grey(RAMP, Display(Window(-1000, 2), inverse=True))[-1, -1] == 255
+    assert (grey(RAMP, Display(Window(90, 20), inverse=True)) == grey(RAMP, Display())).all()
 
 
-def test_pixels_are_square() -> None:
-    """A slice whose rows lie twice as far apart as its columns is shown twice as high."""
-    painted = picture.paint(np.zeros((100, 100), np.uint8), (2.0, 1.0), [], "t", [])
-    assert painted.shape[1] == 384 and painted.shape[0] >= 768
+@pytest.mark.parametrize(
+    ("shape", "spacing", "shown"),
+    [
+        ((100, 100), (2.0, 1.0), (768, 384)),
+        ((100, 100), (1.0, 2.0), (384, 768)),
+        ((100, 100), (0.001, 1.0), (768, 768)),  # an error, and a bomb if it were believed
+        ((3000, 6000), (1.0, 1.0), (1024, 2048)),
+        ((512, 2), (1.0, 1.0), (768, 3)),
+    ],
+)
+def test_pixels_are_square(shape: tuple[int, int], spacing: tuple[float, float], shown: tuple[int, int]) -> None:
+    """A slice whose rows lie twice as far apart as its columns is shown twice as high; none too small to read or too large to hold."""
+    painted = picture.paint(np.full(shape, 200, np.uint8), spacing, [], "t", [])
+    rows, columns = np.nonzero((painted == 200).all(-1))
+    assert (rows.max() + 1, columns.max() + 1) == (pytest.approx(shown[0], abs=40), pytest.approx(shown[1], abs=1))
+    assert painted.shape[1] == max(shown[1], 768)
+
+
+@pytest.mark.parametrize(("center", "width"), [("1e300", "1e300"), ("0", "0"), ("-1e38", "1"), ("40", "-80"), ("\\", "")])
+def test_a_window_that_cannot_be_is_not_used(center: str, width: str, tmp_path: Path) -> None:
+    """The slice is shown by its own values then."""
+    odd = key_image(tmp_path / "a", WindowCenter=center, WindowWidth=width).pixel_array
+    assert (odd == key_image(tmp_path / "b").pixel_array).all()

@@ -44,6 +44,12 @@ def test_the_slice_keeps_its_window(tmp_path: Path) -> None:
     assert ds.PresentationLUTShape == "IDENTITY"
 
 
+def test_a_window_that_cannot_be_is_not_handed_on(tmp_path: Path) -> None:
+    """Where the slice names none that shows anything, one is made of its own values."""
+    (window,) = presentation(tmp_path, WindowCenter="1e300", WindowWidth="100").SoftcopyVOILUTSequence
+    assert (window.WindowCenter, window.WindowWidth, window.VOILUTFunction) == (500, 1000, "LINEAR_EXACT")
+
+
 def test_frames_have_windows_of_their_own(tmp_path: Path) -> None:
     """The window of an Enhanced object's frame is that frame's, else the shared one."""
     (one, other), window = (Dataset(), Dataset()), Dataset()
