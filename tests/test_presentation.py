@@ -47,7 +47,7 @@ def test_the_slice_keeps_its_window(tmp_path: Path) -> None:
 def test_a_window_that_cannot_be_is_not_handed_on(tmp_path: Path) -> None:
     """Where the slice names none that shows anything, one is made of its own values."""
     (window,) = presentation(tmp_path, WindowCenter="1e300", WindowWidth="100").SoftcopyVOILUTSequence
-    assert (window.WindowCenter, window.WindowWidth, window.VOILUTFunction) == (500, 1000, "LINEAR_EXACT")
+    assert (window.WindowCenter, window.WindowWidth, window.VOILUTFunction) == (1000, 2000, "LINEAR_EXACT")
 
 
 def test_frames_have_windows_of_their_own(tmp_path: Path) -> None:
