@@ -42,7 +42,7 @@ def run(config: Config) -> Iterator[Row]:
         yield Row(
             f"destination {destination.name}",
             OK if reached else WRONG,
-            "answers C-ECHO and accepts both SR classes" if isinstance(answer, delivery.Sent) else answer.reason,
+            f"answers C-ECHO and accepts {', '.join(destination.documents)}" if isinstance(answer, delivery.Sent) else answer.reason,
         )
 
 

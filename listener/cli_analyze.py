@@ -21,7 +21,7 @@ from listener.errors import NotDicom, VitalCheckError
 from listener.spool import write_whole
 from pipeline import language as languages
 from pipeline.language import Language, LanguageError
-from pipeline.records import Finding, Order, Report, Study
+from pipeline.records import USUAL, Finding, Kind, Order, Report, Study
 
 if TYPE_CHECKING:
     from models.registry import Model
@@ -44,7 +44,7 @@ class NoFolder(VitalCheckError):
 
 def analyze(
     path: PathArgument,
-    out: Annotated[Path, typer.Option(help="Folder for the Structured Reports: OUT/<study UID>/<kind>.dcm.")],
+    out: Annotated[Path, typer.Option(help="Folder for the documents: OUT/<study UID>/<kind>.dcm.")],
     model: ModelOption = [DEFAULT_MODEL],  # noqa: B006 - typer reads it
     variant: Annotated[
         Literal["auto", "int8", "fp32"], typer.Option(help="auto: int8 where this CPU proves it right and faster, else fp32.")
@@ -52,9 +52,12 @@ def analyze(
     language: Annotated[
         str | None, typer.Option(help="Of the Summary: en, de or a TOML file of your own. Unless told, as the configuration says.")
     ] = None,
+    documents: Annotated[
+        str, typer.Option(metavar="KIND,KIND,...", help="Of summary, measurements, key-image, presentation, pdf: those to write.")
+    ] = ",".join(USUAL),
     as_json: JsonOption = False,
 ) -> None:
-    """Analyses studies on disk into Structured Reports.
+    """Analyses studies on disk into Structured Reports, and pictures and pages where they are asked for.
 
     No network. Answers go to stdout, progress and warnings to stderr. Files that are no DICOM are skipped with a warning; the
     exit status is 1 only if nothing at all could be read: a declined or quarantined study says why. Research use, not a medical device.
@@ -62,7 +65,7 @@ def analyze(
     \b
     vitalcheck analyze head/ --out results
     vitalcheck analyze archive/ --out results --json > answers.jsonl
-    vitalcheck analyze slice.dcm --out results --variant fp32
+    vitalcheck analyze slice.dcm --out results --variant fp32 --documents summary,key-image,pdf
     vitalcheck analyze head/ --out ergebnisse --language de
     vitalcheck analyze archive/ --out results --model brain_tumor_4class --model /srv/models/ct_head/
     """
@@ -70,14 +73,22 @@ def analyze(
     from models import registry
 
     quiet()
-    _writable(out)
     config = configuration.load()
-    limits, spoken = config.worker, _spoken(language or config.reports.language)
+    order = Order(_wanted(documents), _spoken(language or config.reports.language))
+    limits = config.worker
+    _writable(out)
     with Isolated(limits.decode_memory_bytes, limits.decode_seconds) as decoder:
         loaded = registry.load_all([installed(entry) for entry in model], variant=variant)
         for study in progress(studies(path), "study"):
-            answer = _answer(study, loaded, out, decoder, spoken)
+            answer = _answer(study, loaded, out, decoder, order)
             console.say_json(answer) if as_json else _say(answer)
+
+
+def _wanted(documents: str) -> frozenset[Kind]:
+    try:
+        return frozenset(configuration.document(name.strip()) for name in documents.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--documents") from error
 
 
 def _spoken(entry: str) -> Language:
@@ -94,13 +105,13 @@ def _writable(out: Path) -> None:
         raise NoFolder(out, error) from error
 
 
-def _answer(study: Study, models: Sequence[Model], out: Path, decoder: Decoder, language: Language) -> dict[str, Any]:
+def _answer(study: Study, models: Sequence[Model], out: Path, decoder: Decoder, order: Order) -> dict[str, Any]:
     """One study, answered or, whatever happens to it, quarantined: the others go on."""
     from pipeline.run import analyze as run
 
     name = ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in models)
     try:
-        report = run(study, models, datetime.now().astimezone(), decoder, Order(language))
+        report = run(study, models, datetime.now().astimezone(), decoder, order)
         return _as_json(report, [str(path) for path in _write(report, out)])
     except Exception as error:  # noqa: BLE001 - the edge of the loop over studies
         return {"study": study.uid, "state": "quarantined", "reason": logs.explain(error), **_NOTHING, "model": name, "reports": []}

@@ -92,8 +92,8 @@ IntoOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Where its own 
 
 
 class NeedsMore(VitalCheckError):
-    def __init__(self, packages: list[str]) -> None:
-        super().__init__(f"`vitalcheck models import` needs {' and '.join(packages)}; pip install 'vitalcheck[import]' brings them")
+    def __init__(self) -> None:
+        super().__init__("`vitalcheck models import` needs onnx; pip install 'vitalcheck[import]' brings it")
 
 
 class NoOrder(VitalCheckError):
@@ -144,8 +144,8 @@ def import_(
     its int8     --calibration --truth --method --seven-bits
     its reports  --name --version --learned-from, and [words] in --recipe
     """
-    if missing := [package for package, module in (("onnx", "onnx"), ("pillow", "PIL")) if importlib.util.find_spec(module) is None]:
-        raise NeedsMore(missing)
+    if importlib.util.find_spec("onnx") is None:
+        raise NeedsMore
     from listener.importer import Order, run
     from listener.isolation import Isolated
     from models.foreign import Shown, Told

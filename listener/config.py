@@ -14,9 +14,9 @@ import re
 import tomllib
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -29,6 +29,7 @@ from listener.config_words import PREFIX, SECRET, explained, known, nearest, pla
 from listener.errors import ConfigError
 from pipeline import language
 from pipeline.language import LanguageError
+from pipeline.records import USUAL, Kind
 
 DEFAULT_FILE = Path("vitalcheck.toml")
 
@@ -54,6 +55,14 @@ def _handle(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
         raise ValueError("a name is 1 to 64 letters, digits, dots, hyphens and underscores, and begins with a letter or digit")
     return value
+
+
+def document(value: object) -> Kind:
+    """The kind of document of that name. Raises ValueError."""
+    kinds = get_args(Kind)
+    if value not in kinds:
+        raise ValueError(f"there is no document {value!r}; {nearest(str(value), list(kinds))}")
+    return cast(Kind, value)
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
@@ -121,6 +130,7 @@ class Destination(_Section):
     host: Annotated[str, Field(min_length=1)]
     port: RemotePort
     tls: bool = False
+    documents: Annotated[tuple[Annotated[Kind, BeforeValidator(document)], ...], Field(min_length=1)] = USUAL
 
 
 class Models(_Section):

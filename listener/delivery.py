@@ -11,13 +11,13 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, build_context
-from pynetdicom.sop_class import ComprehensiveSRStorage, EnhancedSRStorage, Verification
+from pynetdicom.sop_class import Verification
 
 from listener import logs
 from listener.config import Destination
+from pipeline.sop_classes import OF_DOCUMENTS
 
 STORED = frozenset({0x0000, 0x0111, 0xB000, 0xB006, 0xB007})  # success, duplicate (PS3.7 C.5.6), three warnings (PS3.4 table B.2-1)
-DOCUMENTS: tuple[UID, ...] = (EnhancedSRStorage, ComprehensiveSRStorage)  # what our reports are
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 60.0  # s; a PACS may be busy, but not for longer than the pause before the next attempt
 
 
@@ -56,12 +56,13 @@ def _stored(ds: Dataset, destination: Destination, calling_ae: str) -> Sent | Fa
 
 
 def echo(destination: Destination, calling_ae: str) -> Sent | Failed:
-    """Does `destination` answer C-ECHO, and would it take our documents?"""
-    with _associated(destination, calling_ae, [Verification, *DOCUMENTS]) as assoc:
+    """Does `destination` answer C-ECHO, and would it take the documents that it is to get?"""
+    wanted = [UID(uid) for kind, uid in OF_DOCUMENTS.items() if kind in destination.documents]
+    with _associated(destination, calling_ae, [Verification, *wanted]) as assoc:
         if isinstance(assoc, Failed):
             return assoc
         accepted = {context.abstract_syntax for context in assoc.accepted_contexts}
-        refused = [uid.name for uid in DOCUMENTS if uid not in accepted]
+        refused = [uid.name for uid in wanted if uid not in accepted]
         status = assoc.send_c_echo().get("Status") if Verification in accepted else None
     if refused:
         return Failed(f"{destination.ae_title} does not accept {' and '.join(refused)}")

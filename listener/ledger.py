@@ -6,7 +6,7 @@ The tables and the table of states are in schema.py, what the outside gets to se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -160,23 +160,22 @@ class Ledger:
         wanted = set(row.sop_instance_uids)
         return Snapshot(self._study_of([m for m in members if m.sop_instance_uid in wanted], study), row.judged_at, replaces)
 
-    def finish(self, job: Job, report: Report, paths: Mapping[str, Path], destinations: Iterable[str], at: float) -> None:
-        """The result of `job`: its documents, by SOP Instance UID in `paths`, and who gets them. Done twice it changes nothing."""
-        destinations = tuple(destinations) if report.documents else ()
+    def finish(self, job: Job, report: Report, paths: Mapping[str, Path], destinations: Mapping[str, Collection[str]], at: float) -> None:
+        """The result of `job`: its documents, by SOP Instance UID in `paths`, and who gets which kinds. Done twice it changes nothing."""
         with self._write() as c:
             if c.execute(select(jobs.c.done_at).where(*_job_is(job))).scalar_one() is not None:
                 return
             for document in report.documents:
                 made = rows.document_row(job, document, paths[document.sop_instance_uid], self.folder, at)
                 c.execute(upsert(documents).values(**made).on_conflict_do_nothing())
-                for name in destinations:
+                for name in (name for name, kinds in destinations.items() if document.kind in kinds):
                     row = {"sop_instance_uid": document.sop_instance_uid, "destination": name, "state": "waiting", "next_at": at}
                     c.execute(upsert(deliveries).values(**row).on_conflict_do_nothing())
             outcome = {"outcome": report.state, "result": rows.result(report), "done_at": at}
             c.execute(update(jobs).where(*_job_is(job)).values(**outcome))
             if _is_current(c, job):
                 c.execute(_study(job.study_uid).values(reason=report.reason or ""))
-            if report.documents:
+            if report.documents or report.state == "analysed":  # an answer of which nobody wants a document is one all the same
                 _advance(c, job, "delivering", at, "" if destinations else "no destination configured")
             else:
                 _advance(c, job, "declined", at, report.reason or "")

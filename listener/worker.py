@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from listener.spool import write_whole
 from models import registry
 from models.registry import Model, ModelRefused
 from pipeline import language
-from pipeline.records import Order, Report
+from pipeline.records import USUAL, Order, Report
 from pipeline.run import analyze
 
 log = logs.get()
@@ -49,10 +50,12 @@ class Worker:
         self.config, self.slot = config, slot
         self.ledger = Ledger(config.state.dir)
         self.models: tuple[Model, ...] = ()
-        self.language = language.read(config.reports.language)
         self.decoder = Isolated(config.worker.decode_memory_bytes, config.worker.decode_seconds)
         self._reports = config.state.dir / "reports"
         self._destinations = {destination.name: destination for destination in config.destinations}
+        self._documents = {destination.name: destination.documents for destination in config.destinations}
+        wanted = frozenset(kind for kinds in self._documents.values() for kind in kinds) or frozenset(USUAL)
+        self.order = Order(wanted, language.read(config.reports.language))
 
     def load(self) -> tuple[Model, ...]:
         """Loads every enabled model; each proves itself on this CPU. Raises ModelRefused where one is refused.
@@ -89,10 +92,10 @@ class Worker:
         snapshot = self.ledger.begin(job, time.time())
         if snapshot is None or not self.models:
             return
-        judged_at = datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone()
-        report = analyze(snapshot.study, self.models, judged_at, self.decoder, Order(self.language, snapshot.replaces))
+        now = datetime.fromtimestamp(snapshot.judged_at, UTC).astimezone()
+        report = analyze(snapshot.study, self.models, now, self.decoder, replace(self.order, replaces=snapshot.replaces))
         paths = self._keep(report)
-        self.ledger.finish(job, report, paths, self._destinations, time.time())
+        self.ledger.finish(job, report, paths, self._documents, time.time())
         facts = {"model": report.model, "variant": report.variant, "agreement": report.agreement, "reason": report.reason}
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.info(f"study.{report.state}", **names, **facts, documents=len(report.documents), ms=ms)

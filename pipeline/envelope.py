@@ -1,4 +1,4 @@
-"""The envelope of a Structured Report: everything around its content tree, and the encoding.
+"""The envelope of a document: everything around its content (of a Structured Report: its content tree), and the encoding.
 
 Patient, study and request attributes are the source's (pipeline/inherited.py), byte for byte, under its own character set; so what we
 write ourselves is spelt with letters that this set holds, and else in ASCII, which every one of the defined terms holds (PS3.3
@@ -21,18 +21,26 @@ from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.charset import convert_encodings, default_encoding, python_encoding
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
 from models.manifest import Manifest
 from pipeline import inherited
 from pipeline.language import Language, said
-from pipeline.records import Document, Instance, Kind, Predecessor, Study, Variant
+from pipeline.records import USUAL, Document, Instance, Kind, Predecessor, Study, Variant
+from pipeline.sop_classes import OF_DOCUMENTS
 
-_SOP_CLASSES = {"summary": EnhancedSRStorage, "measurements": ComprehensiveSRStorage}
-_SERIES_NUMBERS = {"summary": 9001, "measurements": 9002}  # one each: OHIF shows only the latest SR of a series; behind a scanner's numbers
+# Modality and number of each one's series. One each: OHIF shows only the latest SR of a series; the numbers are behind a scanner's.
+_SERIES: dict[Kind, tuple[str, int]] = {
+    "summary": ("SR", 9001),
+    "measurements": ("SR", 9002),
+    "key-image": ("OT", 9003),
+    "presentation": ("PR", 9004),
+    "pdf": ("DOC", 9005),
+}
 _NAMESPACE = uuid.UUID("5b0b3a5e-6a0c-4a58-9d0e-2f3d6c1f7a41")  # of all UIDs that we derive
 _IMPLEMENTATION = f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}"
 _SCHEME = "99VITALCHECK"
+_NAME = {"Manufacturer": "VitalCheck", "ManufacturerModelName": "VitalCheck"}
 
 _TYPOGRAPHY = str.maketrans({"–": "-", "—": "-", "−": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "×": "x", "…": "..."})
 _NEAREST = str.maketrans({  # where taking an accent away would make another word, or leave nothing
@@ -43,7 +51,7 @@ _NEAREST = str.maketrans({  # where taking an accent away would make another wor
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What both documents of one result share."""
+    """What all documents of one result share."""
 
     study: Study
     manifest: Manifest
@@ -77,7 +85,7 @@ class Origin:
         part: they follow from the set.
         """
         manifest, variant = self.manifest.id, self.variant or "none"
-        words = (self.language.id,) if kind == "summary" else ()
+        words = () if kind == "measurements" else (self.language.id,)
         return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, manifest, variant, software(), *words, what)
 
 
@@ -140,56 +148,62 @@ def _holds(encodings: list[str], letter: str) -> bool:
         return False
 
 
-def seal(kind: Kind, root: Any, origin: Origin) -> Document:
-    """The document around the content tree `root` (a Dataset with the root container's attributes), encoded."""
+def seal(kind: Kind, content: Any, origin: Origin) -> Document:
+    """The document around `content`, encoded; a Dataset: the root container of an SR, or what the modules of another kind hold."""
     document = Dataset()
     inherited.copy(origin.source, document)
-    if requests := inherited.requests(origin.source, origin.study.uid):
-        document.ReferencedRequestSequence = requests
     _identify(document, kind, origin)
     _describe_equipment(document, origin)
+    if kind in USUAL:
+        _state(document, kind, origin)
+    document.CodingSchemeIdentificationSequence = [
+        item(CodingSchemeDesignator=_SCHEME, CodingSchemeName="VitalCheck", CodingSchemeResponsibleOrganization="VitalCheck")
+    ]
+    document.update(content)
+    return Document(kind, document.SOPInstanceUID, document.SOPClassUID, _encoded(document))
+
+
+def _state(document: Any, kind: Kind, origin: Origin) -> None:
+    """What a Structured Report alone says (PS3.3 C.17.2): who states it, how far it is, what it rests on, which request it answers."""
+    if requests := inherited.requests(origin.source, origin.study.uid):
+        document.ReferencedRequestSequence = requests
     if origin.evidence:
         document.CurrentRequestedProcedureEvidenceSequence = [_references(origin.study.uid, origin.evidence)]
     if (earlier := origin.replaced(kind)) is not None:
         document.PredecessorDocumentsSequence = [_references(origin.study.uid, [earlier])]
-    document.CodingSchemeIdentificationSequence = [
-        _item(CodingSchemeDesignator=_SCHEME, CodingSchemeName="VitalCheck", CodingSchemeResponsibleOrganization="VitalCheck")
-    ]
-    document.update(root)
-    return Document(kind, document.SOPInstanceUID, document.SOPClassUID, _encoded(document))
-
-
-def _identify(document: Any, kind: Kind, origin: Origin) -> None:
-    now = _clock(origin)
-    document.SOPClassUID, document.SOPInstanceUID = _SOP_CLASSES[kind], origin.uid(kind, kind)
-    document.StudyInstanceUID, document.SeriesInstanceUID = origin.study.uid, origin.uid(kind, f"series of {kind}")
-    document.Modality, document.SeriesNumber, document.InstanceNumber = "SR", _SERIES_NUMBERS[kind], 1
-    called = spelt(origin.language(said("headings.series")), origin.source)
-    document.SeriesDescription = called if kind == "summary" else "AI measurements, not verified"  # viewers cut it off early
-    for what in ("Series", "Content", "InstanceCreation"):
-        setattr(document, f"{what}Date", now.strftime("%Y%m%d"))
-        setattr(document, f"{what}Time", now.strftime("%H%M%S.%f"))
+    author = item(**_NAME, ObserverType="DEV", DeviceUID=device_uid(), StationName=None, InstitutionName=None, InstitutionCodeSequence=[])
+    document.AuthorObserverSequence = [author]
     document.CompletionFlag, document.VerificationFlag, document.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
     document.PerformedProcedureCodeSequence = []
     document.ReferencedPerformedProcedureStepSequence = []
 
 
-def _clock(origin: Origin) -> datetime:
+def _identify(document: Any, kind: Kind, origin: Origin) -> None:
+    now = clock(origin)
+    document.SOPClassUID, document.SOPInstanceUID = OF_DOCUMENTS[kind], origin.uid(kind, kind)
+    document.StudyInstanceUID, document.SeriesInstanceUID = origin.study.uid, origin.uid(kind, f"series of {kind}")
+    document.Modality, document.SeriesNumber = _SERIES[kind]
+    document.InstanceNumber = 1
+    called = f"Unverified AI: {kind.replace('-', ' ')}"  # viewers cut it off early
+    document.SeriesDescription = spelt(origin.language(said("headings.series")), origin.source) if kind == "summary" else called
+    for what in ("Series", "PresentationCreation" if kind == "presentation" else "Content", "InstanceCreation"):
+        setattr(document, f"{what}Date", now.strftime("%Y%m%d"))
+        setattr(document, f"{what}Time", now.strftime("%H%M%S.%f"))
+
+
+def clock(origin: Origin) -> datetime:
     """Now, on the clock that the object's other times were read from, where the source says which."""
     east = inherited.offset(origin.source)
     return origin.now if east is None else origin.now.astimezone(timezone(east))
 
 
 def _describe_equipment(document: Any, origin: Origin) -> None:
-    """Who made the document (PS3.3 C.7.5.1, C.17.2), and which devices had a part in it (C.12.1): we, and what acquired the images."""
-    name = {"Manufacturer": "VitalCheck", "ManufacturerModelName": "VitalCheck"}
-    device = {**name, "DeviceSerialNumber": release(), "SoftwareVersions": _versions(origin)}
-    document.update(_item(**device))
-    author = _item(**name, ObserverType="DEV", DeviceUID=device_uid(), StationName=None, InstitutionName=None, InstitutionCodeSequence=[])
-    document.AuthorObserverSequence = [author]
-    ours = _item(**device)
+    """Who made the document (PS3.3 C.7.5.1), and which devices had a part in it (C.12.1): we, and what acquired the images."""
+    device = {**_NAME, "DeviceSerialNumber": release(), "SoftwareVersions": _versions(origin)}
+    document.update(item(**device))
+    ours = item(**device)
     ours.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
-    ours.ContributionDateTime = _clock(origin).strftime("%Y%m%d%H%M%S.%f")
+    ours.ContributionDateTime = clock(origin).strftime("%Y%m%d%H%M%S.%f")
     ours.ContributionDescription = f"AI inference, weights sha256 {origin.weights}" if origin.weights else "Not analysed"
     scanner = inherited.scanner(origin.source)
     if scanner is not None:
@@ -213,24 +227,32 @@ def private(value: str, meaning: str) -> Any:
 
 def code(concept: Any) -> Any:
     """A coded concept as an item of a code sequence (PS3.3 8.8)."""
-    return _item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme_designator, CodeMeaning=concept.meaning)
+    return item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme_designator, CodeMeaning=concept.meaning)
+
+
+def reference(instance: Instance | Predecessor, frame: int | None = None) -> Any:
+    """An item of a sequence of references (PS3.3 10.8), with the frame (10.3) where the instance holds several."""
+    made = item(ReferencedSOPClassUID=instance.sop_class_uid, ReferencedSOPInstanceUID=instance.sop_instance_uid)
+    if frame is not None:
+        made.ReferencedFrameNumber = frame
+    return made
 
 
 def _references(study_uid: str, instances: Iterable[Instance | Predecessor]) -> Any:
     """Instances of one study by their series: Hierarchical SOP Instance Reference Macro (PS3.3 table C.17-3)."""
     series: dict[str, list[Any]] = {}
     for instance in sorted(instances, key=lambda i: (i.series_uid, i.sop_instance_uid)):
-        item = _item(ReferencedSOPClassUID=instance.sop_class_uid, ReferencedSOPInstanceUID=instance.sop_instance_uid)
-        series.setdefault(instance.series_uid, []).append(item)
-    listed = [_item(SeriesInstanceUID=uid, ReferencedSOPSequence=items) for uid, items in series.items()]
-    return _item(StudyInstanceUID=study_uid, ReferencedSeriesSequence=listed)
+        series.setdefault(instance.series_uid, []).append(reference(instance))
+    listed = [item(SeriesInstanceUID=uid, ReferencedSOPSequence=items) for uid, items in series.items()]
+    return item(StudyInstanceUID=study_uid, ReferencedSeriesSequence=listed)
 
 
-def _item(**attributes: Any) -> Any:
-    item = Dataset()
+def item(**attributes: Any) -> Any:
+    """A Dataset with these attributes, by keyword."""
+    made = Dataset()
     for keyword, value in attributes.items():
-        setattr(item, keyword, value)
-    return item
+        setattr(made, keyword, value)
+    return made
 
 
 def _encoded(document: Any) -> bytes:

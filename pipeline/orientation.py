@@ -8,6 +8,8 @@ from typing import Final
 from pipeline.records import Orientation, PlaneName, Vector
 
 PLANES: Final[tuple[PlaneName, ...]] = ("sagittal", "coronal", "axial")  # by the patient axis (L, P, S) next to the normal
+_AXES = ("LR", "PA", "HF")  # where a patient axis leads to, and where from
+_LEAN = 0.1  # 6 degrees; a direction that leans less has no letter of the other axis
 _RIGHT = 0.02  # how far direction cosines may be from unit length and from right angles
 
 
@@ -47,3 +49,13 @@ def tilt(across: Vector) -> float:
 
 def dot(one: Vector, other: Vector) -> float:
     return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
+
+
+def letters(orientation: Orientation) -> list[str]:
+    """Where rows and columns lead to, "L" and "P" in an axial slice, the main direction first (PS3.3 C.7.6.1.1.1)."""
+    return [_letters(orientation[:3]), _letters(orientation[3:])]
+
+
+def _letters(direction: Vector) -> str:
+    leaning = sorted((abs(part), k) for k, part in enumerate(direction) if abs(part) > _LEAN)
+    return "".join(_AXES[k][direction[k] < 0] for _, k in reversed(leaning))

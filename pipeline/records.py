@@ -24,7 +24,6 @@ Pixels = NDArray[np.float32]
 State = Literal["analysed", "declined"]
 Call = Literal["present", "absent", "unsure"]
 Variant = Literal["fp32", "int8"]
-Kind = Literal["summary", "measurements"]
 Agreement = Literal["agree", "differ", "not compared"]
 Point = tuple[float, float]
 """(column, row) in pixels of the source image; (0, 0) is the outer corner of the first pixel (PS3.3 C.18.6.1)."""
@@ -33,6 +32,9 @@ Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]
 """Direction cosines of rows, of columns (PS3.3 C.7.6.2.1.1)."""
 PlaneName = Literal["axial", "coronal", "sagittal", "unknown"]
+Kind = Literal["summary", "measurements", "key-image", "presentation", "pdf"]
+"""Of document. What a destination gets is said by these names, so they are never renamed."""
+USUAL: tuple[Kind, ...] = ("summary", "measurements")
 
 
 class Source(NamedTuple):
@@ -274,13 +276,14 @@ class Predecessor:
 class Order:
     """How the documents of an answer are wanted."""
 
-    language: Language = ENGLISH  # of the Summary; the Measurements are English
+    documents: frozenset[Kind] = frozenset(USUAL)
+    language: Language = ENGLISH  # of the Summary and what shows it; the Measurements are English
     replaces: tuple[Predecessor, ...] = ()  # documents of earlier results on fewer instances
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One SR, made once, kept, and sent as often as it takes."""
+    """One DICOM object of a result, made once, kept, and sent as often as it takes."""
 
     kind: Kind
     sop_instance_uid: str

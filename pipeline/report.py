@@ -1,15 +1,18 @@
-"""report: a Finding -> two Structured Reports, one for people and one for machines.
+"""report: a Finding -> its documents: two Structured Reports, one for people and one for machines, and what else somebody wants.
 
     Summary        Enhanced SR, whole sentences; its title is not "Imaging Measurement Report", so viewers open it as text
     Measurements   Comprehensive SR, TID 1500 (PS3.16): coded finding, probabilities, key images, region
 
-Where nothing was analysed there is a Summary alone, and it says why. Datasets are born and die in this file and in `envelope`.
+    key-image, presentation, pdf    for a PACS that shows no SR (pipeline/extras.py)
+
+Where nothing was analysed there is a Summary alone (and its PDF), and it says why. Datasets are born and die in this file, in `extras` and
+in `envelope`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,10 +23,11 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from models.manifest import Coded, Label, Manifest
-from pipeline import inherited, wording
+from pipeline import extras, inherited, wording
 from pipeline.envelope import Origin, can_spell, derived_uid, device_uid, plain, private, release, seal, software, spelt
+from pipeline.extras import KeyImage
 from pipeline.language import ENGLISH, Said, said
-from pipeline.records import Choice, Document, Finding, Instance, Order, Prediction, Source, Study, Variant
+from pipeline.records import Choice, Document, Finding, Instance, Kind, Order, Prediction, Slices, Source, Study, Variant
 
 # Titles and headings: DICOM's own concepts where it has them (CID 7001, CID 7002), but no title that could pass for a physician's report.
 # Their values are everybody's, their meanings in the language of the Summary.
@@ -38,7 +42,6 @@ _PRESENCE = {"present": codes.SCT.Present, "absent": codes.SCT.Absent, "unsure":
 _PROCEDURES = {"MR": codes.LN.MRIUnspecifiedBodyRegion, "CT": codes.LN.CTUnspecifiedBodyRegion}  # CID 100
 _SOURCE = Code("260753009", "SCT", "Source")
 
-KeyImage = tuple[Instance, Source]
 Points = NDArray[np.float64]  # (point, 2): column, row
 
 
@@ -50,8 +53,10 @@ def make(
     manifest: Manifest,
     now: datetime,
     order: Order = Order(),  # noqa: B008 - frozen
+    slices: Slices | None = None,
 ) -> tuple[Document, ...]:
-    """(Summary, Measurements); or (Summary,) without a finding, saying "Not analysed, because".
+    """Those of the `wanted` documents that the result has: without a finding only a Summary, saying "Not analysed, because", and its PDF;
+    a key image (of `slices`) where something is to be seen, a presentation where a region is to be drawn.
 
     `now` becomes the documents' date and time, on the clock that the study's own times name where they name one. The same arguments give
     the same UIDs and the same bytes. The Summary is in the language of `order`; in English where the source's character set has not its
@@ -59,17 +64,35 @@ def make(
     """
     if finding is None or prediction is None:
         origin = _origin(study, manifest, None, (), now, order)
-        sections = _replacing(wording.not_analysed(study, choice, manifest, software()), origin)
-        return (seal("summary", _summary(origin, sections, ()), origin),)
+        sections = _spoken(wording.not_analysed(study, choice, manifest, software()), origin)
+        return _made({"summary": lambda: _summary(origin, sections, ()), "pdf": lambda: _pdf(origin, sections)}, origin, order)
     read = {source.sop_instance_uid for source in prediction.sources}
     evidence = tuple(instance for instance in study.instances if instance.sop_instance_uid in read)
     origin = _origin(study, manifest, prediction.variant, evidence, now, order)
-    sections = _replacing(wording.analysed(study, choice, finding, prediction, manifest, software()), origin)
+    sections = _spoken(wording.analysed(study, choice, finding, prediction, manifest, software()), origin)
     images = [(_instance(evidence, source), source) for source in finding.key_sources]
-    return (
-        seal("summary", _summary(origin, sections, images), origin),
-        seal("measurements", _measurements(origin, finding, prediction, images), origin),
-    )
+    contents: dict[Kind, Callable[[], Any]] = {
+        "summary": lambda: _summary(origin, sections, images),
+        "measurements": lambda: _measurements(origin, finding, prediction, images),
+        "pdf": lambda: _pdf(origin, sections),
+    }
+    if slices is not None and images:  # an absent finding has none
+        title = origin.language(said("headings.title"))
+        contents["key-image"] = lambda: extras.key_image(origin, title, sections, finding, images, slices)
+        if finding.region:
+            contents["presentation"] = lambda: extras.presentation(origin, title, sections, finding, images[0], slices)
+    return _made(contents, origin, order)
+
+
+def _made(contents: Mapping[Kind, Callable[[], Any]], origin: Origin, order: Order) -> tuple[Document, ...]:
+    """Only what is wanted is made."""
+    made = ((kind, content()) for kind, content in contents.items() if kind in order.documents)
+    return tuple(seal(kind, content, origin) for kind, content in made if content is not None)
+
+
+def _pdf(origin: Origin, sections: wording.Sections) -> Any:
+    told = [(origin.language(heading), getattr(sections, field)) for field, (_, heading), _ in _SECTIONS]
+    return extras.pdf(origin, _meaning(origin, _TITLE, said("headings.title")), told)
 
 
 def _origin(
@@ -92,13 +115,12 @@ def _instance(evidence: Sequence[Instance], source: Source) -> Instance:
 # The Summary ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _replacing(sections: wording.Sections, origin: Origin) -> wording.Sections:
-    """With the sentence on what the result replaces, as the second of all: the finding stays first."""
-    earlier = origin.replaced("summary")
-    if earlier is None:
-        return sections
-    first, *others = sections.findings
-    return replace(sections, findings=(first, wording.replaced(earlier.instances, len(origin.study.instances)), *others))
+def _spoken(sections: wording.Sections, origin: Origin) -> wording.Sections:
+    """The sentences in the language of the Summary; as the second of all what the result replaces, for the finding stays first."""
+    if (earlier := origin.replaced("summary")) is not None:
+        first, *others = sections.findings
+        sections = replace(sections, findings=(first, wording.replaced(earlier.instances, len(origin.study.instances)), *others))
+    return wording.Sections(*(tuple(map(origin.language.sentence, getattr(sections, field.name))) for field in fields(sections)))
 
 
 def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyImage]) -> Any:
@@ -107,7 +129,7 @@ def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyIma
     root.ContentSequence = sr.ContentSequence([_language(origin)])
     for field, heading, concept in _SECTIONS:
         section = sr.ContainerContentItem(_meaning(origin, *heading), is_content_continuous=False, relationship_type="CONTAINS")
-        sentences = [spelt(origin.language.sentence(sentence), origin.source) for sentence in getattr(sections, field)]
+        sentences = [spelt(sentence, origin.source) for sentence in getattr(sections, field)]
         section.ContentSequence = sr.ContentSequence(sr.TextContentItem(_meaning(origin, *concept), s, "CONTAINS") for s in sentences)
         root.ContentSequence.append(section)
     if images:

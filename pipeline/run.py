@@ -48,7 +48,7 @@ def analyze(study: Study, models: Sequence[Model], now: datetime, decoder: Decod
     manifest, shadowed = model.manifest, is_shadowed(study.uid, model.shadow_rate)
     finding, prediction = _read(slices, model, timings, _deciding, shadowed=shadowed)
     with timings("report"):
-        documents = make(study, choice, finding, prediction, manifest, now, order)
+        documents = make(study, choice, finding, prediction, manifest, now, order, slices)
     return Report(
         study_uid=study.uid,
         state="analysed",

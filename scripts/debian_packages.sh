@@ -9,6 +9,7 @@ packages=(
     dcmtk                               # storescu, echoscu, dsrdump, dcmcjpeg: other people's DICOM
     libgdcm-tools libopenjp2-tools openjph-tools  # gdcmconv, opj_compress, ojph_compress: other people's encoders
     dicom3tools                         # dciodvfy, dcentvfy: judges of IODs
+    poppler-utils                       # pdftotext: reads the PDF
     libpixelmed-java default-jre-headless  # DicomSRValidator: judge of TID 1500
     strace                              # order of system calls in the durable commit
 )

@@ -8,7 +8,7 @@ from objects import instance
 
 from listener.ledger import Ledger
 from listener.rows import Job
-from pipeline.records import Choice, Document, Finding, Geometry, PassedOver, Report, Series, Source
+from pipeline.records import USUAL, Choice, Document, Finding, Geometry, PassedOver, Report, Series, Source
 
 T0 = 1_700_000_000.0
 DELIVERED, WAITING, DECLINED, QUARANTINED, RECEIVING = (f"1.2.826.0.1.{n}" for n in range(1, 6))
@@ -26,7 +26,7 @@ def filled(folder: Path) -> Ledger:
     for uid in (DELIVERED, WAITING):
         job, report = _queued(ledger, uid), _report(uid)
         paths = {document.sop_instance_uid: folder / "reports" / document.sop_instance_uid for document in report.documents}
-        ledger.finish(job, report, paths, ["pacs"], T0 + 62)
+        ledger.finish(job, report, paths, {"pacs": USUAL}, T0 + 62)
         for document in report.documents:
             if uid == DELIVERED:
                 ledger.stored(document.sop_instance_uid, "pacs", 1, T0 + 63)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Collection
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -23,15 +24,17 @@ from pydicom.uid import (
 from listener import headers
 from models.manifest import Artifact, Coded, DataSource, Label, Manifest, Words
 from pipeline import report, vocabulary
+from pipeline.decode import decode
 from pipeline.language import ENGLISH, Language, said
 from pipeline.records import (
+    USUAL,
     Affine,
     Choice,
     Document,
     Finding,
     Geometry,
     Instance,
-    Order,
+    Kind,
     PassedOver,
     Point,
     Prediction,
@@ -42,6 +45,8 @@ from pipeline.records import (
 
 NOW = datetime(2026, 3, 1, 14, 30, 15, 250_000, tzinfo=UTC)
 SLICES = 4
+HEAD = (1000 * (np.hypot(*np.mgrid[-0.8:0.8:64j, -1:1:64j]) < 0.7)).astype(np.uint16)  # an oval, upright
+HEAD[30:36, 24:30] = 2000  # something bright in it
 REGION = ((20.0, 20.0), (40.0, 20.0), (40.0, 44.5), (20.0, 44.5))
 MANIFEST = Manifest(
     name="brain_tumor_4class",
@@ -131,12 +136,11 @@ def instance(folder: Path, number: int, *, frames: int = 0, implicit: bool = Fal
     """One MR slice, or an Enhanced MR object of `frames` frames, written to `folder` and read back."""
     valid = VALID_CT if attributes.get("Modality") == "CT" else VALID_MR
     ds = objects.dataset("2.25.1", series=3, number=number, **valid | attributes)
-    objects.pixels(ds, np.zeros((64, 64), np.uint16))
+    objects.pixels(ds, HEAD)
     if frames:
         ds.SOPClassUID, ds.NumberOfFrames, ds.PixelData = EnhancedMRImageStorage, frames, frames * ds.PixelData
-    for keyword, value in attributes.items():
-        if value is None:
-            delattr(ds, keyword)
+    for keyword, value in attributes.items():  # again: the pixels brought some of their own
+        delattr(ds, keyword) if value is None else setattr(ds, keyword, value)
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     return headers.read(objects.write(folder, ds), received_at=0.0)
 
@@ -154,15 +158,16 @@ def make(
     manifest: Manifest | None = None,
     language: Language = ENGLISH,
     unlike: tuple[str, ...] = (),
+    wanted: Collection[Kind] = USUAL,
     **prediction: Any,
 ) -> tuple[Document, ...]:
-    """The documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
-    manifest = manifest or MANIFEST
+    """The `wanted` documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
+    manifest, order = manifest or MANIFEST, Order(frozenset(wanted), language)
     passed = (PassedOver("2.25.2", 1, "MR", vocabulary.LOCALIZER), PassedOver("2.25.4", 4, "MR", NOT_T1))
     if call.endswith("declined"):
         reasons = said("reasons.of_series", number=1, modality="MR", reason=vocabulary.LOCALIZER)
         choice = Choice(None, said("reasons.none", series=SERIES, reasons=reasons), passed, expected=True)
-        return report.make(of, choice, None, None, manifest, NOW, language)
+        return report.make(of, choice, None, None, manifest, NOW, order)
     frames = of.instances[0].headers.number_of_frames
     sources = tuple(Source(i.sop_instance_uid, k + 1 if frames > 1 else None) for i in of.instances for k in range(frames))
     label, probabilities = FINDINGS[call]
@@ -180,28 +185,32 @@ def make(
     answered = {"variant": "int8", "agreement": "agree", "compared": 3, "evidence": zeros[..., None, None], **prediction}
     predicted = Prediction(sources, zeros, head_area=zeros[:, 0], to_source=Affine(1, 0, 0, 0, 1, 0), **answered)
     choice = Choice(of.series[0], said("reasons.after_contrast", series=SERIES), passed, expected=True)
-    return report.make(of, choice, finding, predicted, manifest, NOW, Order(language))
+    slices = None if set(wanted) <= set(USUAL) else decode(of.series[0])
+    return report.make(of, choice, finding, predicted, manifest, NOW, order, slices)
 
 
-def result(folder: Path, kind: str, language: Language = ENGLISH) -> tuple[Study, tuple[Document, ...]]:
-    """A study in `folder` and the documents of one of the KINDS."""
+def result(
+    folder: Path, kind: str, language: Language = ENGLISH, wanted: Collection[Kind] = USUAL, **more: Any
+) -> tuple[Study, tuple[Document, ...]]:
+    """A study in `folder`, with `more` attributes, and the documents of one of the KINDS."""
+    told: dict[str, Any] = {"language": language, "wanted": wanted}
     if kind == "differ":
-        of = study(folder)
-        return of, make(of, variant="fp32", agreement="differ", differing=2, language=language)
+        of = study(folder, **more)
+        return of, make(of, variant="fp32", agreement="differ", differing=2, **told)
     if kind == "frames":
-        of = study(folder, frames=5)
-        return of, make(of, language=language)
+        of = study(folder, frames=5, **more)
+        return of, make(of, **told)
     if kind == "unlike":
-        of = study(folder)
-        return of, make(of, "unsure", unlike=("brightness", "contrast"), language=language)
+        of = study(folder, **more)
+        return of, make(of, "unsure", unlike=("brightness", "contrast"), **told)
     if kind == "no map":
-        of = study(folder)
-        return of, make(of, region=(), evidence=None, language=language)
+        of = study(folder, **more)
+        return of, make(of, region=(), evidence=None, **told)
     if kind.startswith("ct"):
-        of = study(folder, Modality="CT")
-        return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared", language=language)
-    of = study(folder)
-    return of, make(of, geometry=ODD_LIE, language=language) if kind == "odd" else make(of, kind, language=language)
+        of = study(folder, Modality="CT", **more)
+        return of, make(of, kind, manifest=CT_MANIFEST, variant="fp32", agreement="not compared", **told)
+    of = study(folder, **more)
+    return of, make(of, geometry=ODD_LIE, **told) if kind == "odd" else make(of, kind, **told)
 
 
 KINDS = (

@@ -115,6 +115,16 @@ def test_analyze_of_one_slice_for_people(sh: Shell, tmp_path: Path) -> None:
     assert str(tmp_path / "out" / "1.2.1" / "summary.dcm") in done.out
 
 
+def test_analyze_writes_the_documents_that_are_asked_for(sh: Shell, demo_study: Path, tmp_path: Path) -> None:
+    """--documents names the kinds; a name that is none is refused with the nearest, before anything is read."""
+    done = sh("analyze", demo_study, "--out", tmp_path / "out", "--documents", "key-image, presentation,pdf", "--json")
+    (answer,) = done.lines
+    assert {Path(path).stem for path in answer["reports"]} == {"key-image", "presentation", "pdf"}
+    assert [dcmread(path).Modality for path in sorted(answer["reports"])] == ["OT", "DOC", "PR"]
+    assert "pdf" in usage(sh("analyze", demo_study, "--out", tmp_path / "none", "--documents", "pfd"))
+    assert not (tmp_path / "none").exists()
+
+
 def test_analyze_twice_makes_a_document_once(sh: Shell, tmp_path: Path) -> None:
     """A second run leaves the documents of the first, byte for byte; a spoilt one is made again."""
     write(tmp_path / "in", dataset(**T1))

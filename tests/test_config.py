@@ -202,3 +202,15 @@ def test_models_by_path(tmp_path: Path) -> None:
     enabled = load(path).models.enabled
 
     assert enabled == ("brain_tumor_4class", str(tmp_path / "ct_head"), str(tmp_path / "models/other"), "/srv/ct")
+
+
+def test_documents_of_a_destination(file: Path) -> None:
+    """Both Structured Reports where nothing is said; else what is named, and a name that is none is refused with the nearest."""
+    file.write_text(EXAMPLE)
+    assert load(file).destinations[0].documents == ("summary", "measurements")
+    file.write_text(f'{EXAMPLE}documents = ["key-image", "pdf"]\n')
+    assert load(file).destinations[0].documents == ("key-image", "pdf")
+    said = refused(file, f'{EXAMPLE}documents = ["summary", "keyimage"]\n')
+    assert "destinations[0].documents[1]" in said and "there is no document 'keyimage'" in said and "key-image" in said
+    assert "documents" in refused(file, f"{EXAMPLE}documents = []\n")
+    assert "documents[0]" in refused(file, f"{EXAMPLE}documents = [1]\n")

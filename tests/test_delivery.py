@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 from objects import dataset
 from peers import StoragePeer, dead_peer, silent_peer
-from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ComprehensiveSRStorage, EncapsulatedPDFStorage, EnhancedSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
 from listener import delivery
@@ -86,6 +86,15 @@ def test_echo_tells_whether_documents_would_be_taken() -> None:
     with StoragePeer(contexts=[build_context(ComprehensiveSRStorage)]) as pacs:
         assert delivery.echo(pacs.destination, "VITALCHECK") == Failed("PACS does not accept Enhanced SR Storage")
     assert isinstance(delivery.echo(dead_peer(), "VITALCHECK"), Failed)
+
+
+def test_echo_asks_for_what_the_destination_is_to_get() -> None:
+    """One that is to get a PDF need not know Structured Reports; one that knows nothing else is told what it lacks."""
+    with StoragePeer(contexts=[build_context(EncapsulatedPDFStorage)]) as pacs:
+        pdf = pacs.destination.model_copy(update={"documents": ("pdf",)})
+        assert delivery.echo(pdf, "VITALCHECK") == Sent(0x0000)
+        both = pacs.destination.model_copy(update={"documents": ("pdf", "key-image")})
+        assert delivery.echo(both, "VITALCHECK") == Failed("PACS does not accept Secondary Capture Image Storage")
 
 
 def test_pauses_grow_and_end_at_five_minutes() -> None:

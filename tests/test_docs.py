@@ -31,19 +31,8 @@ ROOT = Path(__file__).parent.parent
 LISTS: dict[str, type[BaseModel]] = {"listener.peers": Peer, "destinations": Destination}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STUDIES, MANIFEST = ROOT / "docs" / "studies.md", ROOT / "docs" / "manifest.md"
-SILENT = {
-    "claim",
-    "envelope",
-    "infer",
-    "language",
-    "places",
-    "records",
-    "report",
-    "run",
-    "traits",
-    "vocabulary",
-    "wording",
-}  # give no reasons
+SILENT = {"claim", "display", "envelope", "extras", "infer", "language", "page", "picture", "places", "records"}  # these give no reasons
+SILENT |= {"report", "run", "traits", "vocabulary", "wording"}
 REASONS = ("reasons.", "syntaxes.", "kinds.", "weightings.", "remarks.")  # of the language: what ends as a reason or a remark of a study
 ONLY_IN_SUMMARIES = {"reasons.there_is_none", "reasons.there_is_none_for"}
 REASONING = sorted(  # what these files say ends as an error of a study

@@ -17,7 +17,7 @@ from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
 from listener.ledger import FILE, Ledger
 from listener.rows import Job
 from listener.schema import MOVES
-from pipeline.records import Choice, Document, Finding, Instance, Report, Source
+from pipeline.records import USUAL, Choice, Document, Finding, Instance, Report, Source
 
 UID = "1.2.3"
 FINDING = Finding("glioma", "present", 0.9, {"glioma": 0.9, "notumor": 0.1}, (Source("1.2.3.1.1"),), ((1.0, 2.0),))
@@ -51,7 +51,7 @@ def report(state: str = "analysed", documents: int = 2, tag: str = "9") -> Repor
 
 def finish(ledger: Ledger, job: Job, made: Report, destinations: tuple[str, ...] = ("pacs",), at: float = 105.0) -> None:
     paths = {d.sop_instance_uid: ledger.folder / "reports" / d.sop_instance_uid for d in made.documents}
-    ledger.finish(job, made, paths, destinations, at)
+    ledger.finish(job, made, paths, dict.fromkeys(destinations, USUAL), at)
 
 
 def snapshot(ledger: Ledger, job: Job) -> int:
@@ -239,3 +239,23 @@ def test_workers_are_known_by_slot(ledger: Ledger) -> None:
     assert [(w.pid, w.started_at, w.ready) for w in ledger.workers()] == [(11, 102.0, False)]
     ledger.forget_workers()
     assert ledger.workers() == []
+
+
+def test_each_destination_waits_for_its_own_kinds(ledger: Ledger) -> None:
+    """A document waits only where it is wanted."""
+    receive(ledger, 1)
+    job = queue(ledger)
+    snapshot(ledger, job)
+    made = report()
+    paths = {d.sop_instance_uid: ledger.folder / "reports" / d.sop_instance_uid for d in made.documents}
+    ledger.finish(job, made, paths, {"one": ("summary", "pdf"), "two": ("pdf",)}, 105.0)
+    assert [(waiting.sop_instance_uid, waiting.destination) for waiting in ledger.deliveries_of(job)] == [("2.25.9.0", "one")]
+
+
+def test_an_answer_without_a_wanted_document_is_delivered(ledger: Ledger) -> None:
+    """Nothing was found, and only key images are wanted: there is nothing to send, and the study is not declined."""
+    receive(ledger, 1)
+    job = queue(ledger)
+    snapshot(ledger, job)
+    ledger.finish(job, report(documents=0), {}, {"one": ("key-image",)}, 105.0)
+    assert state(ledger) == "delivered"
