@@ -35,6 +35,7 @@ from pipeline.records import (
     Geometry,
     Instance,
     Kind,
+    Order,
     PassedOver,
     Point,
     Prediction,
