@@ -34,7 +34,7 @@ STUDIES, MANIFEST = ROOT / "docs" / "studies.md", ROOT / "docs" / "manifest.md"
 SILENT = {"claim", "display", "envelope", "extras", "infer", "language", "page", "picture", "places", "records"}  # these give no reasons
 SILENT |= {"report", "run", "traits", "vocabulary", "wording"}
 REASONS = ("reasons.", "syntaxes.", "kinds.", "weightings.", "remarks.")  # of the language: what ends as a reason or a remark of a study
-ONLY_IN_SUMMARIES = {"reasons.there_is_none", "reasons.there_is_none_for"}
+ONLY_IN_SUMMARIES = {"reasons.there_is_none", "reasons.there_is_none_for", "reasons.repeated"}
 REASONING = sorted(  # what these files say ends as an error of a study
     {str(path.relative_to(ROOT)) for path in (ROOT / "pipeline").rglob("*.py") if path.stem not in SILENT}
     | {f"listener/{name}.py" for name in ("eligibility", "headers", "isolation", "skim")}

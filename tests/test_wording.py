@@ -12,7 +12,8 @@ from pathlib import Path
 
 import objects
 import pytest
-from reports import GAP, KINDS, MANIFEST, NAMES, items, make, parsed, result, sentences, study, tool, written
+from names import NAMES
+from reports import GAP, KINDS, MANIFEST, items, make, parsed, result, sentences, study, tool, written
 
 from listener.isolation import Isolated
 from models import registry
@@ -142,7 +143,7 @@ def test_another_language_is_another_document(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*encoding")
 def test_umlauts_where_every_encoding_holds_them(terms: str | None, held: bool, tmp_path: Path) -> None:
     """Umlauts are written where each encoding of the source's set has them, and else as ae, oe, ue and ss in plain ASCII."""
-    name = NAMES.get(str(terms), "Doe^Jane")
+    name = next((known.text for known in NAMES.values() if known.terms == terms), "Doe^Jane")
     (summary,) = make(study(tmp_path, SpecificCharacterSet=terms, PatientName=name), "declined", language=GERMAN)
     ds = parsed(summary)
     spelt = "KI-Ergebnis, nicht ärztlich geprüft. " if held else "KI-Ergebnis, nicht aerztlich geprueft. "
@@ -156,7 +157,7 @@ def test_letters_that_nothing_stands_for(tmp_path: Path) -> None:
     """A language whose letters would be lost under the source's character set gives way to English, its UID and its tag, too."""
     greek = language.read(str(own(tmp_path, '"high"', '"υψηλή"', "en")))
     plain = study(tmp_path / "a", SpecificCharacterSet="ISO_IR 100")
-    greeks = study(tmp_path / "b", SpecificCharacterSet="ISO_IR 126", PatientName=NAMES["ISO_IR 126"])
+    greeks = study(tmp_path / "b", SpecificCharacterSet="ISO_IR 126", PatientName=NAMES["greek"].text)
     assert make(plain, language=greek)[0].data == make(plain)[0].data
     assert "certainty υψηλή" in sentences(make(greeks, language=greek)[0])[0]
 
