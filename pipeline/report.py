@@ -33,7 +33,7 @@ from pipeline.records import Choice, Document, Finding, Instance, Kind, Order, P
 # Their values are everybody's, their meanings in the language of the Summary.
 _TITLE = private("SUMMARY", "")
 _SECTIONS = (  # field of wording.Sections, heading, concept of each sentence below it
-    ("findings", (codes.LN.Findings, said("headings.findings")), (codes.DCM.Finding, said("headings.finding"))),
+    ("findings", (codes.LN.Findings, said("headings.findings")), (codes.DCM.Summary, said("headings.summary"))),
     ("conclusion", (codes.LN.Conclusions, said("headings.conclusions")), (codes.DCM.Conclusion, said("headings.conclusion"))),
     ("method", (private("METHOD", ""), said("headings.method")), (codes.DCM.ProcedureDescription, said("headings.step"))),
     ("limitations", (private("LIMITATIONS", ""), said("headings.limitations")), (codes.DCM.Comment, said("headings.comment"))),
@@ -124,7 +124,10 @@ def _spoken(sections: wording.Sections, origin: Origin) -> wording.Sections:
 
 
 def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyImage]) -> Any:
-    """Its language, then sections of sentences; the key images hang on the first sentence."""
+    """Its language, then sections of sentences; the key images end the first section, for what hangs on a sentence is read before the next.
+
+    The concept of a sentence of the findings is CID 7002's Summary: OHIF never breaks the lines of a Finding (121071).
+    """
     root = sr.ContainerContentItem(_meaning(origin, _TITLE, said("headings.title")), is_content_continuous=False)
     root.ContentSequence = sr.ContentSequence([_language(origin)])
     for field, heading, concept in _SECTIONS:
@@ -134,8 +137,7 @@ def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyIma
         root.ContentSequence.append(section)
     if images:
         best = _meaning(origin, codes.DCM.BestIllustrationOfFinding, said("headings.image"))
-        first = root.ContentSequence[1].ContentSequence[0]
-        first.ContentSequence = sr.ContentSequence(_image(best, "INFERRED FROM", *image) for image in images)
+        root.ContentSequence[1].ContentSequence.extend(_image(best, "CONTAINS", *image) for image in images)
     return root
 
 
@@ -203,7 +205,7 @@ def _group(origin: Origin, finding: Finding, prediction: Prediction, images: Seq
         "finding_type": _finding_code(finding, manifest),
         "finding_sites": [sr.FindingSite(_coded(manifest.words.site))],
         "algorithm_id": _algorithm(origin, prediction),
-        "measurements": [_probability(name, p, manifest) for name, p in finding.probabilities.items()],
+        "measurements": [_probability(name, p, manifest) for name, p in sorted(finding.probabilities.items(), key=lambda item: -item[1])],
         "qualitative_evaluations": [sr.QualitativeEvaluation(codes.DCM.PresenceOfProperty, _PRESENCE[finding.call])],
     }
     if finding.region and images:
@@ -251,9 +253,11 @@ def _algorithm(origin: Origin, prediction: Prediction) -> Any:
 
 
 def _probability(name: str, probability: float, manifest: Manifest) -> Any:
-    """TID 300, in percent: a concept of its own, for viewers print nothing but its meaning; the label's code is its modifier."""
+    """TID 300, in percent: a concept of its own, for viewers print nothing but its meaning, OHIF on the image itself: there, too, it says
+    that nobody verified it. The label's code is its modifier.
+    """
     label = _label_code(name, manifest)
-    concept = private(f"P-{label.value}", f"Probability of {plain(wording.named(name, manifest))}"[:64])
+    concept = private(f"P-{label.value}", f"AI, unverified: {plain(wording.named(name, manifest))}"[:64])
     measurement = sr.Measurement(name=concept, value=round(100 * float(probability), 4), unit=codes.UCUM.Percent)
     number = measurement[0]
     number.ContentSequence = sr.ContentSequence(

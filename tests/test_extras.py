@@ -25,7 +25,7 @@ ALL: tuple[Kind, ...] = ("summary", "measurements", *EXTRAS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_validators_of_every_kind_of_result(kind: str, tmp_path: Path) -> None:
     """dciodvfy and, over study and documents together, dcentvfy find no error, and dcmpschk none in a presentation."""
-    of, documents = result(tmp_path, kind, ALL)
+    of, documents = result(tmp_path, kind, wanted=ALL)
     paths = written(documents, tmp_path)
     for path in paths:
         assert "Error" not in tool("dciodvfy", path), path.name
@@ -38,7 +38,7 @@ def test_validators_of_every_kind_of_result(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_which_documents_there_are(kind: str, tmp_path: Path) -> None:
     """No picture of what was not found, none of what was not analysed; a PDF wherever there is a Summary."""
-    made = {document.kind for document in result(tmp_path, kind, ALL)[1]}
+    made = {document.kind for document in result(tmp_path, kind, wanted=ALL)[1]}
     if kind.endswith("declined"):
         assert made == {"summary", "pdf"}
     else:
@@ -83,7 +83,7 @@ def test_they_belong_to_the_patient_and_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["present", "frames", "ct unsure"])
 def test_references_stay_within_the_study(kind: str, tmp_path: Path) -> None:
     """Whatever a document refers to is an instance of the study, never another document, which the PACS may not have got."""
-    of, documents = result(tmp_path, kind, EXTRAS)
+    of, documents = result(tmp_path, kind, wanted=EXTRAS)
     held = {i.sop_instance_uid for i in of.instances}
     for document in documents:
         named = {e.value for e in parsed(document).iterall() if e.keyword == "ReferencedSOPInstanceUID"}
@@ -93,7 +93,7 @@ def test_references_stay_within_the_study(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["unsure", "frames", "ct"])
 def test_orthanc_stores_them(kind: str, tmp_path: Path) -> None:
     """Orthanc accepts and holds every document under its SOP class."""
-    documents = result(tmp_path, kind, ALL)[1]
+    documents = result(tmp_path, kind, wanted=ALL)[1]
     with Orthanc(tmp_path / "orthanc", free_port()) as orthanc:
         destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=orthanc.port, documents=ALL)
         assert delivery.echo(destination, "VITALCHECK") == delivery.Sent(0x0000)

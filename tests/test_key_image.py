@@ -18,7 +18,7 @@ RAMP = np.arange(100, dtype=np.float32).reshape(10, 10)
 
 
 def key_image(folder: Path, kind: str = "present", **more: Any) -> Any:
-    (document,) = result(folder, kind, ("key-image",), **more)[1]
+    (document,) = result(folder, kind, wanted=("key-image",), **more)[1]
     return parsed(document)
 
 

@@ -25,7 +25,7 @@ def read(data: bytes, folder: Path, *options: str) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_says_what_the_summary_says(kind: str, tmp_path: Path) -> None:
     """Every sentence of the Summary, in its order, on one page under the Summary's title; of the patient nothing."""
-    summary, pdf = sorted(result(tmp_path, kind, ("summary", "pdf"))[1], key=lambda d: d.kind == "pdf")
+    summary, pdf = sorted(result(tmp_path, kind, wanted=("summary", "pdf"))[1], key=lambda d: d.kind == "pdf")
     said = read(file(parsed(pdf)), tmp_path)
     assert said.count("\f") == 1
     words, last = " ".join(said.split()), 0
@@ -38,7 +38,7 @@ def test_it_says_what_the_summary_says(kind: str, tmp_path: Path) -> None:
 
 def test_the_header_says_what_it_is(tmp_path: Path) -> None:
     """Title and concept are the Summary's; made from the instances that were read; unverified; it identifies nobody (PS3.3 C.24.2)."""
-    of, (summary, pdf) = result(tmp_path, "present", ("summary", "pdf"))
+    of, (summary, pdf) = result(tmp_path, "present", wanted=("summary", "pdf"))
     ds, title = parsed(pdf), parsed(summary).ConceptNameCodeSequence[0]
     assert ds.ConceptNameCodeSequence[0] == title
     assert (ds.DocumentTitle, ds.MIMETypeOfEncapsulatedDocument) == (title.CodeMeaning, "application/pdf")

@@ -15,7 +15,7 @@ WANTED = ("presentation",)
 
 
 def presentation(folder: Path, kind: str = "present", **more: Any) -> Any:
-    (document,) = result(folder, kind, WANTED, **more)[1]
+    (document,) = result(folder, kind, wanted=WANTED, **more)[1]
     return parsed(document)
 
 
@@ -74,13 +74,13 @@ def test_none_over_a_modality_lut(tmp_path: Path) -> None:
     """A slice whose units come from a table gets no presentation: without the table it would be shown wrong."""
     lut = Dataset()
     lut.LUTDescriptor, lut.LUTData, lut.ModalityLUTType = [4, 0, 16], bytes(range(8)), "US"
-    assert result(tmp_path, "present", WANTED, ModalityLUTSequence=[lut])[1] == ()
+    assert result(tmp_path, "present", wanted=WANTED, ModalityLUTSequence=[lut])[1] == ()
 
 
 @pytest.mark.parametrize("kind", ["present", "frames", "ct"])
 def test_dcmtk_shows_it(kind: str, tmp_path: Path) -> None:
     """DCMTK renders the slice under the presentation: the head is grey, what is bright in it is white, air is black."""
-    of, documents = result(tmp_path, kind, WANTED)
+    of, documents = result(tmp_path, kind, wanted=WANTED)
     (path,) = written(documents, tmp_path)
     uid = parsed(documents[0]).ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedSOPInstanceUID
     image = next(i.path for i in of.instances if i.sop_instance_uid == uid)

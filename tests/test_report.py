@@ -227,5 +227,5 @@ def test_readable(tmp_path: Path) -> None:
     """Both documents read as plain indented text, without a name of the patient."""
     summary, measurements = (readable(document.data) for document in make(study(tmp_path)))
     assert summary.startswith("AI Result, Not Verified\n  Findings\n    Brain tumour found")
-    assert "      Probability of glioma: 97.0 %" in measurements.splitlines()
+    assert "      AI, unverified: glioma: 97.0 %" in measurements.splitlines()
     assert "Doe" not in summary + measurements

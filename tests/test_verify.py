@@ -197,7 +197,7 @@ def test_more_than_was_read(sh: Shell, result: Result) -> None:
 
 def test_a_probability_that_was_tampered_with(sh: Shell, result: Result) -> None:
     """A number in the report that the network does not give stands beside the one that it gives."""
-    before = result.claim.probabilities["Probability of glioma"]
+    before = result.claim.probabilities["AI, unverified: glioma"]
     result.change(move(-0.0001))
 
     status, checks = verify(sh, result)
