@@ -94,7 +94,10 @@ def of_answer(claim: Claim, here: Claim, points: float | None) -> list[Check]:
     return [
         _equal("finding", claim.finding, here.finding),
         _equal("presence", claim.presence, here.presence),
-        *(_near(name, claim.probabilities.get(name), here.probabilities.get(name), points or 0.0) for name in _names(claim, here)),
+        *(
+            _near(f"probability of {name}", claim.probabilities.get(name), here.probabilities.get(name), points or 0.0)
+            for name in _names(claim, here)
+        ),
         _equal("key instances", _told(claim.keys), _told(here.keys), decides=exact),
         _equal("region", _told(claim.region), _told(here.region), decides=exact),
     ]

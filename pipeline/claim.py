@@ -21,6 +21,7 @@ _KINDS: dict[str, Kind] = {EnhancedSRStorage: "summary", ComprehensiveSRStorage:
 # Concepts that `report` writes (PS3.16 TID 1500, 1600, 4019), by code value.
 _NAME, _VERSION, _PARAMETER = "111001", "111003", "111002"
 _LIBRARY, _FINDING, _PRESENCE, _PROBABILITY = "111028", "121071", "121052", "P-"
+UNVERIFIED = "AI, unverified: "  # how the name of each probability begins: OHIF shows it alone, on the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Claim:
     parameters: tuple[str, ...] = ()
     finding: str = ""
     presence: str = ""
-    probabilities: dict[str, float] = field(default_factory=dict)  # percent, by what they are called
+    probabilities: dict[str, float] = field(default_factory=dict)  # percent, by what they are of
     keys: tuple[Source, ...] = ()
     region: tuple[Point, ...] = ()
 
@@ -128,7 +129,7 @@ def _coded(content: list[Dataset], concept: str) -> str:
 def _probability(ds: Dataset) -> tuple[str, float]:
     name, value = item(ds, "ConceptNameCodeSequence") or Dataset(), item(ds, "MeasuredValueSequence") or Dataset()
     said = number(value, "NumericValue")
-    return text(name, "CodeMeaning"), -1.0 if said is None else said  # no probability, so it equals none
+    return text(name, "CodeMeaning").removeprefix(UNVERIFIED), -1.0 if said is None else said  # no probability, so it equals none
 
 
 def _images(ds: Dataset) -> list[Dataset]:

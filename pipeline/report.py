@@ -24,6 +24,7 @@ from pydicom.sr.coding import Code
 
 from models.manifest import Coded, Label, Manifest
 from pipeline import extras, inherited, wording
+from pipeline.claim import UNVERIFIED
 from pipeline.envelope import Origin, can_spell, derived_uid, device_uid, plain, private, release, seal, software, spelt
 from pipeline.extras import KeyImage
 from pipeline.language import ENGLISH, Said, said
@@ -257,7 +258,7 @@ def _probability(name: str, probability: float, manifest: Manifest) -> Any:
     that nobody verified it. The label's code is its modifier.
     """
     label = _label_code(name, manifest)
-    concept = private(f"P-{label.value}", f"AI, unverified: {plain(wording.named(name, manifest))}"[:64])
+    concept = private(f"P-{label.value}", f"{UNVERIFIED}{plain(wording.named(name, manifest))}"[:64])
     measurement = sr.Measurement(name=concept, value=round(100 * float(probability), 4), unit=codes.UCUM.Percent)
     number = measurement[0]
     number.ContentSequence = sr.ContentSequence(
