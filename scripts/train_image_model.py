@@ -24,7 +24,7 @@ import typer
 from torch import nn
 
 from models import gate, golden, record
-from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Recipe, sha256, write
+from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Recipe, Trait, sha256, write
 from models.runtime import Session
 from models.training.export import check_answers, check_integers, export
 from models.training.loop import Plan, train_fp32
@@ -37,10 +37,13 @@ from scripts.judged import judged
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, QUICK, digest, measured_heads, read, samples, tensor
 from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, COLIN, LABELS, LEARNED_FROM, LIMITS, NAME, RULE, SETS, START, SUBJECT
+from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
 VERSION = "1.2.0"
 Sessions = dict[Variant, Session]
+Ranges = dict[Trait, tuple[float, float]]
+PART = 256  # slices at once
 
 app = typer.Typer(add_completion=False)
 
@@ -107,7 +110,7 @@ def run(
     sessions = _export(new, network, twin, {"training": digest(plan, learnt), "data": "; ".join(source.citation for source in sources)})
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")
-    manifest = _described(new, version, sessions, sources)
+    manifest = _described(new, version, sessions, sources, ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), Recipe()))
     found = judged(sealed, measured, sessions, manifest)
     record.write(new, found)
     manifest = manifest.model_copy(update={"gate": _verdict(found, manifest, sessions)})
@@ -136,7 +139,7 @@ def _export(folder: Path, network: Network, twin: nn.Module, said: dict[str, str
     return {variant: Session(folder / f"model_{variant}.onnx") for variant in nets}
 
 
-def _described(folder: Path, version: str, sessions: Sessions, sources: Sequence[DataSource]) -> Manifest:
+def _described(folder: Path, version: str, sessions: Sessions, sources: Sequence[DataSource], typical: Ranges) -> Manifest:
     """The manifest, not judged yet, and golden.npz beside it."""
     recipe, files = Recipe(), {v: folder / f"model_{v}.onnx" for v in sessions}
     return Manifest(
@@ -151,6 +154,7 @@ def _described(folder: Path, version: str, sessions: Sessions, sources: Sequence
         golden=golden.write(folder, recipe, {str(v): session for v, session in sessions.items()}, GOLDEN_TOLERANCE),
         learned_from=list(sources),
         limits=list(LIMITS),
+        typical=typical,
     )
 
 

@@ -44,7 +44,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """A manifest with the ranges of four phantoms; four heads are few, so the ends lie a quarter of each range farther out."""
     folder = tmp_path_factory.mktemp("learnt")
     seen = ((1, "glioma"), (2, "none"), (3, "meningioma"), (4, "pituitary"))
-    fed = np.concatenate([batch(phantom(folder / str(seed), seed, tumour)).tensor for seed, tumour in seen])
+    fed = [batch(phantom(folder / str(seed), seed, tumour)).tensor for seed, tumour in seen]
     wide = {name: (low - (high - low) / 4, high + (high - low) / 4) for name, (low, high) in ranges(fed, Recipe()).items()}
     return MANIFEST.model_copy(update={"typical": wide})
 
