@@ -20,10 +20,10 @@ from scripts.report.words import picture, section, table
 
 FOLDER = ROOT / "models" / "zoo" / "brain_tumor_4class"
 FOOTNOTE = (
-    "Footnote: the sealed slices were looked at before. The first run of 1.0.0 was judged on them and then replaced, because it did not\n"
-    "read heads that are stored upside down: one choice, to train again, was made after it. 1.1.0 was judged when it was trained, and the\n"
-    "same weights again with the study rule that serves; 1.2.0 was judged once. What was left out chose: of it 1.2.0 knows more than 1.1.0,\n"
-    "of the sealed slices a little less."
+    "Footnote: the sealed slices were looked at before. The first run of 1.0.0 was judged on them and then replaced, because it did\n"
+    "not read heads that are stored upside down: one choice, to train again, was made after it. 1.1.0 was judged when it was trained,\n"
+    "and the same weights again with the study rule that serves; 1.2.0 was judged once. What was left out chose: of it 1.2.0 knows\n"
+    "more than 1.1.0, of the sealed slices a little less."
 )
 
 
