@@ -348,7 +348,7 @@ def test_a_broken_key_is_exit_2(sh: Shell, config: Path, command: list[str]) -> 
     assert usage(sh(*command, "--config", config)) == f"vitalcheck: {config}: listener.prot: no such key; did you mean listener.port?\n"
 
 
-@pytest.mark.parametrize("command", ["receive", "work", "verify"])
+@pytest.mark.parametrize("command", ["receive", "work"])
 def test_what_is_not_built_is_not_offered(sh: Shell, command: str) -> None:
     """A command of a later version does not exist: usage error, and no word of it in the help."""
     assert "No such command" in usage(sh(*command.split()))

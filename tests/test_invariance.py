@@ -189,8 +189,7 @@ def test_same_head_gives_the_same_finding_in_the_same_place(how: str, reference:
 
     assert same_finding(got.finding, reference.finding)
     apart = got.centre - reference.centre
-    assert abs(apart @ got.normal) <= BETWEEN + 0.01
-    assert abs(apart @ reference.normal) <= BETWEEN + 0.01
+    assert abs(apart @ got.normal) <= BETWEEN + 0.01  # slices lie along it; along the other normal a step within the slice counts, too
     assert np.linalg.norm(apart) <= CELL
 
 

@@ -14,7 +14,7 @@ def test_the_worker_speaks_the_language_of_the_configuration(tmp_path: Path) -> 
     """Summaries are made in reports.language."""
     (tmp_path / "vitalcheck.toml").write_text('state = { dir = "state" }\nreports = { language = "de" }\n')
     (tmp_path / "state").mkdir()
-    assert Worker(config.load(tmp_path / "vitalcheck.toml"), 0).language.code == "de"
+    assert Worker(config.load(tmp_path / "vitalcheck.toml"), 0).order.language.code == "de"
 
 
 def test_a_ledger_that_fails_costs_an_attempt(tmp_path: Path) -> None:
