@@ -125,7 +125,8 @@ def _spoken(sections: wording.Sections, origin: Origin) -> wording.Sections:
 
 
 def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyImage]) -> Any:
-    """Its language, then sections of sentences; the key images end the first section, for what hangs on a sentence is read before the next.
+    """Its language, then sections of sentences; the key images hang on the last of the findings, for what hangs on a sentence is read
+    before the next, and what hangs on none OHIF calls not supported.
 
     The concept of a sentence of the findings is CID 7002's Summary: OHIF never breaks the lines of a Finding (121071).
     """
@@ -138,7 +139,8 @@ def _summary(origin: Origin, sections: wording.Sections, images: Sequence[KeyIma
         root.ContentSequence.append(section)
     if images:
         best = _meaning(origin, codes.DCM.BestIllustrationOfFinding, said("headings.image"))
-        root.ContentSequence[1].ContentSequence.extend(_image(best, "CONTAINS", *image) for image in images)
+        last = root.ContentSequence[1].ContentSequence[-1]
+        last.ContentSequence = sr.ContentSequence(_image(best, "INFERRED FROM", *image) for image in images)
     return root
 
 

@@ -103,7 +103,7 @@ def browser(command: Command) -> Iterator[Browser]:
 def test_the_summary_reads_as_text(browser: Browser) -> None:
     """OHIF shows the finding, how sure it is, where to look and that nobody verified it on the first screen, no end of it cut off."""
     text = read_summary(browser)
-    assert re.search(r"^Brain tumour found, certainty high \((over )?\d\d%\): most likely glioma \((over )?\d\d%\)\.$", text, re.M)
+    assert re.search(r"^Summary: Brain tumour found, certainty high \((over )?\d\d%\): most likely glioma \((over )?\d\d%\)\.$", text, re.M)
     wanted = ("AI Result, Not Verified", "Brain tumour found, certainty", "series 3, image", UNVERIFIED)
     assert [said for said in wanted if not is_seen(browser, said)] == []
 
