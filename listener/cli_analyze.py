@@ -74,7 +74,7 @@ def analyze(
 
     quiet()
     config = configuration.load()
-    order = Order(_wanted(documents), _spoken(language or config.reports.language))
+    order = Order(_wanted(documents), _spoken(language or config.reports.language), config.reports.institution)
     limits = config.worker
     _writable(out)
     with Isolated(limits.decode_memory_bytes, limits.decode_seconds) as decoder:

@@ -65,7 +65,15 @@ def document(value: object) -> Kind:
     return cast(Kind, value)
 
 
+def _institution(value: str) -> str:
+    """PS3.5 table 6.2-1, LO: up to 64 characters, no backslash, no control character."""
+    if not (value == "" or value.isprintable()) or "\\" in value or len(value) > 64:
+        raise ValueError("the name of an institution is up to 64 printable characters without a backslash")
+    return value.strip(" ")
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
+Institution = Annotated[str, AfterValidator(_institution)]
 Network = Annotated[str, AfterValidator(_network)]
 Handle = Annotated[str, AfterValidator(_handle)]
 ListenPort = Annotated[int, Field(ge=0, le=65535)]  # 0: any free one; the log says which
@@ -141,6 +149,7 @@ class Models(_Section):
 
 class Reports(_Section):
     language: Annotated[str, Field(min_length=1)] = "en"  # of the Summary: built in, or a TOML file
+    institution: Institution = ""  # whose node this is; stands in every document
 
 
 class Http(_Section):

@@ -55,7 +55,7 @@ class Worker:
         self._destinations = {destination.name: destination for destination in config.destinations}
         self._documents = {destination.name: destination.documents for destination in config.destinations}
         wanted = frozenset(kind for kinds in self._documents.values() for kind in kinds) or frozenset(USUAL)
-        self.order = Order(wanted, language.read(config.reports.language))
+        self.order = Order(wanted, language.read(config.reports.language), config.reports.institution)
 
     def load(self) -> tuple[Model, ...]:
         """Loads every enabled model; each proves itself on this CPU. Raises ModelRefused where one is refused.

@@ -60,6 +60,7 @@ class Origin:
     now: datetime
     source: Any  # pydicom Dataset: the headers of one instance; lives as long as `report.make` runs
     language: Language  # of the Summary; the Measurements are English
+    institution: str = ""  # whose node this is
     replaces: tuple[Predecessor, ...] = ()
 
     @property
@@ -85,7 +86,7 @@ class Origin:
         part: they follow from the set.
         """
         manifest, variant = self.manifest.id, self.variant or "none"
-        words = () if kind == "measurements" else (self.language.id,)
+        words = (*(() if kind == "measurements" else (self.language.id,)), *filter(None, [self.institution]))
         return derived_uid(self.study.uid, self.study.digest, self.model, self.weights, manifest, variant, software(), *words, what)
 
 
@@ -171,7 +172,8 @@ def _state(document: Any, kind: Kind, origin: Origin) -> None:
         document.CurrentRequestedProcedureEvidenceSequence = [_references(origin.study.uid, origin.evidence)]
     if (earlier := origin.replaced(kind)) is not None:
         document.PredecessorDocumentsSequence = [_references(origin.study.uid, [earlier])]
-    author = item(**_NAME, ObserverType="DEV", DeviceUID=device_uid(), StationName=None, InstitutionName=None, InstitutionCodeSequence=[])
+    author = item(**_NAME, ObserverType="DEV", DeviceUID=device_uid(), StationName=None, InstitutionCodeSequence=[])
+    author.InstitutionName = _institution(origin)
     document.AuthorObserverSequence = [author]
     document.CompletionFlag, document.VerificationFlag, document.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
     document.PerformedProcedureCodeSequence = []
@@ -199,7 +201,8 @@ def clock(origin: Origin) -> datetime:
 
 def _describe_equipment(document: Any, origin: Origin) -> None:
     """Who made the document (PS3.3 C.7.5.1), and which devices had a part in it (C.12.1): we, and what acquired the images."""
-    device = {**_NAME, "DeviceSerialNumber": release(), "SoftwareVersions": _versions(origin)}
+    device: dict[str, Any] = {**_NAME, "DeviceSerialNumber": release(), "SoftwareVersions": _versions(origin)}
+    device |= {"InstitutionName": _institution(origin)} if origin.institution else {}
     document.update(item(**device))
     ours = item(**device)
     ours.PurposeOfReferenceCodeSequence = [code(codes.DCM.ProcessingEquipment)]
@@ -209,6 +212,10 @@ def _describe_equipment(document: Any, origin: Origin) -> None:
     if scanner is not None:
         scanner.PurposeOfReferenceCodeSequence = [code(codes.DCM.AcquisitionEquipment)]
     document.ContributingEquipmentSequence = list(filter(None, (scanner, ours)))
+
+
+def _institution(origin: Origin) -> str | None:
+    return spelt(origin.institution, origin.source) or None
 
 
 def _versions(origin: Origin) -> list[str]:

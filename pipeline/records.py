@@ -278,6 +278,7 @@ class Order:
 
     documents: frozenset[Kind] = frozenset(USUAL)
     language: Language = ENGLISH  # of the Summary and what shows it; the Measurements are English
+    institution: str = ""  # whose node this is
     replaces: tuple[Predecessor, ...] = ()  # documents of earlier results on fewer instances
 
 

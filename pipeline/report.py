@@ -101,7 +101,7 @@ def _origin(
 ) -> Origin:
     source = inherited.read(_first(evidence or study.instances))
     language = order.language if can_spell(order.language, source) else ENGLISH
-    return Origin(study, manifest, variant, evidence, now, source, language, order.replaces)
+    return Origin(study, manifest, variant, evidence, now, source, language, order.institution, order.replaces)
 
 
 def _first(instances: Iterable[Instance]) -> Instance:

@@ -15,8 +15,10 @@ import objects
 import pytest
 from pydicom import dcmread
 from pydicom.uid import (
+    ComprehensiveSRStorage,
     CTImageStorage,
     EnhancedMRImageStorage,
+    EnhancedSRStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
@@ -38,6 +40,7 @@ from pipeline.records import (
     Order,
     PassedOver,
     Point,
+    Predecessor,
     Prediction,
     Source,
     Study,
@@ -146,6 +149,12 @@ def instance(folder: Path, number: int, *, frames: int = 0, implicit: bool = Fal
     return headers.read(objects.write(folder, ds), received_at=0.0)
 
 
+EARLIER = (  # documents of a result on fewer instances
+    Predecessor("summary", EnhancedSRStorage, "2.25.81", "2.25.82", 2),
+    Predecessor("measurements", ComprehensiveSRStorage, "2.25.83", "2.25.84", 2),
+)
+
+
 def study(folder: Path, **attributes: Any) -> Study:
     count = 1 if attributes.get("frames") else SLICES
     return headers.group([instance(folder, n + 1, **attributes) for n in range(count)])[0]
@@ -160,10 +169,12 @@ def make(
     language: Language = ENGLISH,
     unlike: tuple[str, ...] = (),
     wanted: Collection[Kind] = USUAL,
+    institution: str = "",
+    replaces: tuple[Predecessor, ...] = (),
     **prediction: Any,
 ) -> tuple[Document, ...]:
     """The `wanted` documents for a finding of that `call`, on slices 2, 3 and 1 of the study; `declined` for none."""
-    manifest, order = manifest or MANIFEST, Order(frozenset(wanted), language)
+    manifest, order = manifest or MANIFEST, Order(frozenset(wanted), language, institution, replaces)
     passed = (PassedOver("2.25.2", 1, "MR", vocabulary.LOCALIZER), PassedOver("2.25.4", 4, "MR", NOT_T1))
     if call.endswith("declined"):
         reasons = said("reasons.of_series", number=1, modality="MR", reason=vocabulary.LOCALIZER)
@@ -204,6 +215,9 @@ def result(
     if kind == "unlike":
         of = study(folder, **more)
         return of, make(of, "unsure", unlike=("brightness", "contrast"), **told)
+    if kind == "revised":
+        of = study(folder, **more)
+        return of, make(of, institution="St. Anna's", replaces=EARLIER, **told)
     if kind == "no map":
         of = study(folder, **more)
         return of, make(of, region=(), evidence=None, **told)
@@ -215,7 +229,7 @@ def result(
 
 
 KINDS = (
-    *("present", "absent", "unsure", "differ", "frames", "odd", "no map", "unlike", "declined"),
+    *("present", "absent", "unsure", "differ", "frames", "odd", "no map", "unlike", "revised", "declined"),
     *("ct", "ct absent", "ct unsure", "ct declined"),
 )
 

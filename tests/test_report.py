@@ -145,6 +145,7 @@ def test_summary_says_the_finding_first(tmp_path: Path) -> None:
             "The model read series 3 (MR, 4 coronal slices 6.0 mm apart, 15 degrees oblique): T1-weighted head series after contrast.",
         ),
         ("odd", GAP),
+        ("revised", "This result replaces an earlier one of 2 instances of the study; it was made from 4."),
         ("no map", "This model shows no place within an image: it names slices and draws no outline."),
         (
             "unlike",
@@ -229,3 +230,17 @@ def test_readable(tmp_path: Path) -> None:
     assert summary.startswith("AI Result, Not Verified\n  Findings\n    Brain tumour found")
     assert "      AI, unverified: glioma: 97.0 %" in measurements.splitlines()
     assert "Doe" not in summary + measurements
+
+
+def test_the_institution_is_that_of_our_device(tmp_path: Path) -> None:
+    """Whose node it is stands with our device alone, spelt as the source's character set can; another name is another document."""
+    of = study(tmp_path, InstitutionName="Elsewhere", SpecificCharacterSet="ISO_IR 100")
+    ours, nobodys = make(of, institution="Klinikum Köln"), make(of)
+    for document, other in zip(ours, nobodys, strict=True):
+        ds = parsed(document)
+        scanner, us = ds.ContributingEquipmentSequence
+        assert (ds.InstitutionName, us.InstitutionName, scanner.InstitutionName) == ("Klinikum Köln", "Klinikum Köln", "Elsewhere")
+        assert ds.AuthorObserverSequence[0].InstitutionName == "Klinikum Köln"
+        assert "InstitutionName" not in parsed(other) and document.sop_instance_uid != other.sop_instance_uid
+    greek = study(tmp_path / "b", SpecificCharacterSet="ISO_IR 126")
+    assert parsed(make(greek, institution="Klinikum Köln")[0]).InstitutionName == "Klinikum Koeln"
