@@ -15,7 +15,7 @@ import typer
 
 from listener import config as configuration
 from listener import console, headers, logs
-from listener.cli_input import instances, quiet
+from listener.cli_input import NothingRead, instances, quiet
 from listener.eligibility import can_answer
 from listener.errors import VitalCheckError
 from listener.selftest import OK, WRONG
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from listener.verify import Check, Inputs
     from models.registry import Model
     from pipeline.claim import Claim
-    from pipeline.records import Instance
+    from pipeline.records import Instance, Kind
 
 
 class NotVerifiable(VitalCheckError):
@@ -54,11 +54,14 @@ def verify(
     from listener import verify as compare
 
     quiet()
-    held = instances(study)
-    claim = _claim(document, held)
+    held = _held(study)
+    claim, given = _claim(document, held)
+    if all(instance.study_uid != claim.study_uid for instance in held):
+        raise NotVerifiable(f"{study}: holds no instance of the report's study {claim.study_uid}; name the folder of that study")
     loaded = _loaded(claim, model)
     there = compare.inputs(claim, held)
-    checks = [compare.Check("document", OK, claim.sop_instance_uid, f"study {claim.study_uid}"), _answered(claim)]
+    sentences = "" if given == "measurements" else "; the sentences of the Summary are not compared"
+    checks = [compare.Check("document", OK, f"Measurements {claim.sop_instance_uid}", f"study {claim.study_uid}"), _answered(claim)]
     checks += compare.of_inputs(claim, there, _sets(claim, there, held))
     points: float | None = compare.tolerance(loaded.manifest)
     again = "not computed, for instances are missing" if there.missing else _again(loaded, there)
@@ -67,11 +70,19 @@ def verify(
     else:
         points = None if compare.same_environment(claim, again) else points
         checks += [*compare.of_origin(claim, again), *compare.of_answer(claim, again, points)]
-    _say(checks, compare.verdict(checks, points), as_json)
+    _say(checks, compare.verdict(checks, points) + sentences, as_json)
 
 
-def _claim(document: Path, held: Sequence[Instance]) -> Claim:
-    """What the Measurements say. Raises NotVerifiable."""
+def _held(study: Path) -> list[Instance]:
+    """Raises NotVerifiable."""
+    try:
+        return instances(study)
+    except NothingRead as error:
+        raise NotVerifiable(str(error)) from error
+
+
+def _claim(document: Path, held: Sequence[Instance]) -> tuple[Claim, Kind]:
+    """What the Measurements say, and which document was given. Raises NotVerifiable."""
     from pipeline import claim
 
     said = claim.read(document)
@@ -82,15 +93,17 @@ def _claim(document: Path, held: Sequence[Instance]) -> Claim:
     beside = [*document.parent.iterdir(), *(instance.path for instance in held if not can_answer(instance))]
     found = said if said.kind == "measurements" else _measurements(said, beside)
     if found is None:
-        which = "the Measurements of the same result (series 9002 of the study, same date and time)"
+        which = f"the Measurements of the same result (series 9002 of study {said.study_uid})"
         raise NotVerifiable(f"{document}: is a Summary, in sentences; give {which}")
     if not found.name or not found.parameter("weights sha256"):
         raise NotVerifiable(f"{document}: does not say which model and weights answered; give the document as it was sent")
-    return found
+    return found, said.kind
 
 
 def _measurements(summary: Claim, paths: Iterable[Path]) -> Claim | None:
-    """Those of the same result: made at the same time by the same weights from the same instances of the same study."""
+    """Those of the same result: made by the same weights from the same instances of the same study. Not at the same time: another
+    language makes another Summary, and the Measurements stay.
+    """
     from pipeline import claim
 
     def same(found: Claim) -> bool:

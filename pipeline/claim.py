@@ -21,6 +21,7 @@ _KINDS: dict[str, Kind] = {EnhancedSRStorage: "summary", ComprehensiveSRStorage:
 # Concepts that `report` writes (PS3.16 TID 1500, 1600, 4019), by code value.
 _NAME, _VERSION, _PARAMETER = "111001", "111003", "111002"
 _LIBRARY, _FINDING, _PRESENCE, _PROBABILITY = "111028", "121071", "121052", "P-"
+_PROCESSING = "109102"  # CID 7005
 UNVERIFIED = "AI, unverified: "  # how the name of each probability begins: OHIF shows it alone, on the image
 
 
@@ -31,7 +32,7 @@ class Claim:
     kind: Kind
     sop_instance_uid: str
     study_uid: str
-    result: tuple[str, ...]  # program, model with variant, time, weights: what both documents of one result share
+    result: tuple[str, ...]  # program, model with variant, weights: what both documents of one result share
     evidence: frozenset[str]  # SOP Instance UIDs that were read
     name: str = ""
     version: str = ""
@@ -78,10 +79,16 @@ def _claim(ds: Dataset) -> Claim | None:
     kind = _KINDS.get(text(ds, "SOPClassUID"))
     if kind is None or text(ds, "Manufacturer") != "VitalCheck" or text(ds, "ManufacturerModelName") != "VitalCheck":
         return None
-    made = item(ds, "ContributingEquipmentSequence") or Dataset()
-    result = (*texts(ds, "SoftwareVersions"), text(made, "ContributionDateTime"), text(made, "ContributionDescription"))
+    said = next((text(made, "ContributionDescription") for made in items(ds, "ContributingEquipmentSequence") if _is_ours(made)), "")
+    result = (*texts(ds, "SoftwareVersions"), said)
     head = (kind, text(ds, "SOPInstanceUID"), text(ds, "StudyInstanceUID"), result, _evidence(ds))
     return Claim(*head, **(_answer(_content(ds)) if kind == "measurements" else {}))
+
+
+def _is_ours(made: Dataset) -> bool:
+    """Processing Equipment; the other device is the scanner."""
+    purpose = item(made, "PurposeOfReferenceCodeSequence")
+    return purpose is not None and text(purpose, "CodeValue") == _PROCESSING
 
 
 def _evidence(ds: Dataset) -> frozenset[str]:

@@ -215,7 +215,8 @@ def _describe_equipment(document: Any, origin: Origin) -> None:
 
 
 def _institution(origin: Origin) -> str | None:
-    return spelt(origin.institution, origin.source) or None
+    """LO: 64 characters (PS3.5 table 6.2-1), and what is spelt in ASCII may be longer."""
+    return spelt(origin.institution, origin.source)[:64] or None
 
 
 def _versions(origin: Origin) -> list[str]:

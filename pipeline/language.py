@@ -51,7 +51,7 @@ class Language:
     @property
     def id(self) -> str:
         """First 16 hex digits of the sha256 of all its words: other words are another document."""
-        words = json.dumps([self.code, self.decimal, self.sentences, self.texts], sort_keys=True)
+        words = json.dumps([self.code, self.name, self.decimal, self.sentences, self.texts], sort_keys=True)
         return hashlib.sha256(words.encode()).hexdigest()[:16]
 
     @property

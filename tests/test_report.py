@@ -244,3 +244,4 @@ def test_the_institution_is_that_of_our_device(tmp_path: Path) -> None:
         assert "InstitutionName" not in parsed(other) and document.sop_instance_uid != other.sop_instance_uid
     greek = study(tmp_path / "b", SpecificCharacterSet="ISO_IR 126")
     assert parsed(make(greek, institution="Klinikum Köln")[0]).InstitutionName == "Klinikum Koeln"
+    assert parsed(make(greek, institution=64 * "ü")[0]).InstitutionName == 32 * "ue"

@@ -127,7 +127,8 @@ def test_other_studies_reproduce_exactly(sh: Shell, tmp_path: Path, variant: str
 def test_a_summary_leads_to_its_measurements(sh: Shell, result: Result) -> None:
     """Given the Summary, the Measurements of the same result are found beside it or in the study's folder; else they are asked for."""
     beside = sh("verify", result.summary, "--study", result.study)
-    assert (beside.status, beside.out.splitlines()[-1]) == (0, "reproduces exactly")
+    said = "reproduces exactly; the sentences of the Summary are not compared"
+    assert (beside.status, beside.out.splitlines()[-1]) == (0, said)
 
     shutil.move(result.measurements, result.study / "sr.dcm")
     within = sh("verify", result.summary, "--study", result.study, "--json")
@@ -138,6 +139,24 @@ def test_a_summary_leads_to_its_measurements(sh: Shell, result: Result) -> None:
     alone = sh("verify", result.summary, "--study", result.study)
     assert alone.status == 2
     assert "give the Measurements of the same result" in alone.err
+
+
+def test_a_summary_in_another_language_has_the_same_measurements(sh: Shell, result: Result) -> None:
+    """A Summary made later in another language finds the Measurements that were there before it."""
+    before = result.measurements.read_bytes()
+    assert sh("analyze", result.study, "--out", result.measurements.parent.parent, "--language", "de").status == 0
+    assert result.measurements.read_bytes() == before
+    assert sh("verify", result.summary, "--study", result.study).status == 0
+
+
+def test_a_folder_without_the_study(sh: Shell, result: Result, tmp_path: Path) -> None:
+    """Nothing can be told of a folder that is empty or holds another study: one line, exit status 2."""
+    (tmp_path / "empty").mkdir()
+    empty = sh("verify", result.measurements, "--study", tmp_path / "empty")
+    assert empty.status == 2 and "none of 0 files" in empty.err
+    other = reports.study(tmp_path / "other").instances[0].path.parent
+    wrong = sh("verify", result.measurements, "--study", other)
+    assert wrong.status == 2 and "holds no instance of the report's study" in wrong.err
 
 
 def test_a_changed_pixel(sh: Shell, result: Result) -> None:

@@ -162,6 +162,13 @@ def test_letters_that_nothing_stands_for(tmp_path: Path) -> None:
     assert "certainty υψηλή" in sentences(make(greeks, language=greek)[0])[0]
 
 
+def test_another_name_of_a_language_is_another_document(tmp_path: Path) -> None:
+    """The language's own name stands in the Summary, so the UID hangs on it, too."""
+    low = language.read(str(own(tmp_path, 'name = "Deutsch"', 'name = "Platt"')))
+    of = study(tmp_path)
+    assert make(of, language=low)[0].sop_instance_uid != make(of, language=GERMAN)[0].sop_instance_uid
+
+
 def test_said_survives_a_journey() -> None:
     """What was said keeps its words through pickle, a deep copy and the JSON of the decoder's process; for others it is a plain text."""
     reason = said("reasons.mixed", reason=said("reasons.coarse", pixel=10.0, coarsest=5.0), count=3, total=24)
