@@ -141,13 +141,17 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _write(report: Report, out: Path) -> list[Path]:
     """OUT/<study UID>/<kind>.dcm, each whole or not at all. A document that lies there already stays: one UID, one set of bytes."""
     folder = out / _folder_name(report.study_uid)
-    paths = []
+    paths, before = [], set(folder.glob("*.dcm"))
+    changed = False
     for document in report.documents:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{document.kind}.dcm"
         if not _holds(path, document.sop_instance_uid):
+            changed = changed or path in before
             write_whole(path, document.data)
         paths.append(path)
+    for path in sorted(before - set(paths) if changed else ()):
+        console.warn(f"{path}: is of an earlier result of this study, and was left; remove it, or give another --out")
     return paths
 
 

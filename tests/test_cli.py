@@ -138,6 +138,18 @@ def test_analyze_twice_makes_a_document_once(sh: Shell, tmp_path: Path) -> None:
     assert Path(reports[0]).read_bytes()[128:132] == b"DICM"
 
 
+def test_documents_of_an_earlier_result_are_named(sh: Shell, tmp_path: Path) -> None:
+    """Where a study has no answer any more, the Measurements of the answer before stay, and a line says what they are."""
+    write(tmp_path / "in", dataset(**T1))
+    assert not sh("analyze", tmp_path / "in", "--out", tmp_path / "out").err.count("earlier result")
+    write(
+        tmp_path / "t2",
+        dataset(**T1 | {"SeriesDescription": "T2 TSE AX", "ProtocolName": "T2 TSE AX", "EchoTime": 100, "RepetitionTime": 4000}),
+    )
+    done = sh("analyze", tmp_path / "t2", "--out", tmp_path / "out")
+    assert "measurements.dcm: is of an earlier result of this study" in done.err and "summary.dcm: is" not in done.err
+
+
 def test_analyze_of_nothing_readable_is_1(sh: Shell, tmp_path: Path) -> None:
     """Where nothing at all is DICOM the exit status is 1 and one line says so."""
     (tmp_path / "notes.txt").write_text("no DICOM")
