@@ -27,11 +27,12 @@ _LAYER = "AI"
 
 
 def key_image(origin: Origin, title: str, sections: Sections, finding: Finding, images: Sequence[KeyImage], slices: Slices) -> Any:
-    """The first of `images` with the region, as a picture that every viewer shows."""
+    """The first of `images` with the region, as a picture that every viewer shows; below it all of the findings but the last sentence,
+    which lists what else it could be.
+    """
     instance, source = images[0]
     told = display.read(instance, source.frame)
-    said = sections.findings[: 3 if finding.region else 2]  # what, how sure and where; what the outline is
-    sentences = [*said, f"{origin.model}, {origin.variant}; {software()}"]
+    sentences = [*sections.findings[:-1], f"{origin.model}, {origin.variant}; {software()}"]
     shown = display.grey(_slice(slices, source), told)
     painted = picture.paint(shown, slices.spacing, _within(finding.region, instance), plain(title), [plain(s) for s in sentences])
     content = item(Rows=painted.shape[0], Columns=painted.shape[1], SamplesPerPixel=3, PhotometricInterpretation="RGB")

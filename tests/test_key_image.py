@@ -45,6 +45,12 @@ def test_words_stand_below_the_slice(tmp_path: Path) -> None:
     assert (np.diff(white[45:].astype(int)) == 1).sum() >= 4  # lines: finding, place, outline, model
 
 
+def test_what_a_result_replaces_costs_no_other_sentence(tmp_path: Path) -> None:
+    """Where a sentence comes between what was found and where, the picture has a line more, and none less."""
+    usual, more = (key_image(tmp_path / kind, kind).pixel_array.shape[0] for kind in ("present", "revised"))
+    assert more > usual
+
+
 def test_the_header_says_what_it_is(tmp_path: Path) -> None:
     """Derived, of a workstation, from the key slice; nothing burned in identifies the patient (PS3.3 C.7.6.1); not lossy."""
     ds = key_image(tmp_path, "frames")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -241,7 +242,7 @@ def test_card_says_how_to_train_it_again_and_names_no_path_of_a_machine() -> Non
     page = card(manifest, DOCS)
     assert "make train DATA=" in page and manifest.version in page and manifest.recipe_id in page
     assert all(f"`{artifact.sha256}`" in page for artifact in manifest.artifacts.values())
-    assert not [word for word in ("/work/", "/home/", "/root/", "/mnt/", "shared/data") if word in page]
+    assert re.findall(r"(?<![\w.*])(?:/|\.\./|~/)\w+/", page) == ["/path/"]  # what the reader is to fill in; no other
 
 
 def test_card_shows_intervals_and_heads_left_out(docs: Path) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from scripts.demo import DemoFailed
-from scripts.viewer import Missing
+from scripts.viewer import Missing, end
 
 FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--use-gl=swiftshader", "--enable-unsafe-swiftshader",
@@ -138,11 +138,6 @@ def _start(command: list[str], commands: int, answers: int) -> subprocess.Popen[
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
     """Ends Chromium, and those of its helpers that would write into the profile a moment longer."""
-    child.terminate()
-    try:
-        child.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    end(child, STOP_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)  # of its own session, which nobody else is in

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.demo import DemoFailed, free_ports
-from scripts.viewer import Missing
+from scripts.viewer import Missing, end
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 START_SECONDS = 30.0
@@ -38,7 +38,7 @@ def orthanc(folder: Path) -> Iterator[tuple[int, int]]:
             _await(child, http_port)
             yield port, http_port
         finally:
-            _stop(child)
+            end(child, STOP_SECONDS)
 
 
 def _settings(storage: Path, port: int, http_port: int) -> dict[str, object]:
@@ -62,12 +62,3 @@ def _await(child: subprocess.Popen[bytes], http_port: int) -> None:
         else:
             return
     raise DemoFailed(f"Orthanc {'was not ready in time' if child.poll() is None else 'did not start'}")
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
