@@ -32,7 +32,7 @@ from pipeline.syntaxes import DEFLATED
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")  # leading zeros are forbidden, but sent, and harmless
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-_TRANSFER_SYNTAX = 0x00020010
+_TRANSFER_SYNTAX, _SENDING, _RECEIVING = 0x00020010, 0x00020017, 0x00020018
 _OF_EACH_FRAME = frozenset({0x00189117, 0x00209116})  # MR Diffusion, Plane Orientation; all else is read of the first frame only
 
 
@@ -64,7 +64,7 @@ def read(path: Path, *, received_at: float | None = None) -> Instance:
     """
     try:
         with path.open("rb") as stream:
-            syntax = _transfer_syntax(stream)
+            syntax = _said(_meta(stream), _TRANSFER_SYNTAX)
             start = stream.tell()
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(start)
@@ -82,6 +82,16 @@ def read(path: Path, *, received_at: float | None = None) -> Instance:
         raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
     except UNREADABLE as error:
         raise NotDicom(path, f"not readable as DICOM ({type(error).__name__})") from error
+
+
+def application_entities(path: Path) -> tuple[str, str]:
+    """Sending and Receiving AE Title, as the file meta information names them (PS3.10 table 7.1-1); "" where it does not. Raises NotDicom."""
+    try:
+        with path.open("rb") as stream:
+            meta = _meta(stream)
+    except (OSError, InvalidDicomError) as error:
+        raise NotDicom(path, f"cannot be read ({type(error).__name__})") from error
+    return _said(meta, _SENDING), _said(meta, _RECEIVING)
 
 
 def is_uid(value: str) -> bool:
@@ -133,11 +143,14 @@ def _number(value: int | None) -> float:
     return math.inf if value is None else value
 
 
-def _transfer_syntax(stream: BinaryIO) -> str:
-    """As the file meta information names it; leaves `stream` at the first byte after that (PS3.10 7.1)."""
+def _meta(stream: BinaryIO) -> dict[int, bytes]:
+    """The file meta information; leaves `stream` at the first byte after that (PS3.10 7.1)."""
     read_preamble(stream, False)
-    meta = Skimmer(stream, Encoding(implicit=False, little=True)).meta()
-    return meta.get(_TRANSFER_SYNTAX, b"").decode("ascii", "replace").strip(" \0")
+    return Skimmer(stream, Encoding(implicit=False, little=True)).meta()
+
+
+def _said(meta: dict[int, bytes], tag: int) -> str:
+    return meta.get(tag, b"").decode("ascii", "replace").strip(" \0")
 
 
 def _before_pixels(stream: BinaryIO, syntax: str) -> tuple[Dataset, bool]:

@@ -6,7 +6,7 @@ The tables and the table of states are in schema.py, what the outside gets to se
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
-from listener import corrections, headers, revisions, rows, view
+from listener import arrivals, corrections, headers, revisions, rows, view
+from listener.arrivals import Arrival, Key
 from listener.completion import Clock
 from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
 from listener.rows import Delivery, Job, Snapshot
@@ -66,29 +67,31 @@ class Ledger:
             row = c.execute(select(instances).where(*_key(study_uid, sop_instance_uid))).one_or_none()
         return None if row is None else rows.instance(row, self.folder)
 
+    def find_all(self, keys: Iterable[Key]) -> dict[Key, Instance]:
+        """The kept ones of the instances with these UIDs."""
+        with self._read() as c:
+            return arrivals.held(c, keys, self.folder)
+
     def add(self, instance: Instance, *, can_answer: bool, calling_ae: str = "", called_ae: str = "") -> None:
         """A new instance. One that can change the answer re-opens its study and starts the quiet time again."""
-        at = instance.received_at
-        with self._write() as c:
-            study = c.execute(select(studies).where(studies.c.uid == instance.study_uid)).one_or_none()
-            if study is None:
-                clocks = {"first_at": at, "opened_at": at, "changed_at": at}
-                row = {"uid": instance.study_uid, "state": "receiving", "calling_ae": calling_ae, "called_ae": called_ae}
-                c.execute(insert(studies).values(**row, **clocks))
-                c.execute(insert(history).values(study_uid=instance.study_uid, at=at, state="receiving"))
-            elif can_answer and study.state == "receiving":
-                c.execute(_study(instance.study_uid).values(changed_at=max(at, study.changed_at)))
-            elif can_answer:
-                _move(c, instance.study_uid, "receiving", at, "an instance came after the verdict")
-                c.execute(_study(instance.study_uid).values(opened_at=at, changed_at=at, digest=None, reason=""))
-            c.execute(insert(instances).values(**rows.instance_row(instance, self.folder), can_answer=can_answer))
+        self.add_all([Arrival(instance, can_answer, calling_ae, called_ae)], [])
 
-    def add_aside(self, instance: Instance) -> None:
-        """Same SOP Instance UID, other bytes than the one we hold: kept, never mixed in."""
-        columns = ("study_uid", "sop_instance_uid", "sha256", "path", "received_at")
-        row = {key: value for key, value in rows.instance_row(instance, self.folder).items() if key in columns}
+    def add_all(self, arrived: Sequence[Arrival], aside: Sequence[Instance]) -> None:
+        """New instances, and such as came `aside`: with the UID of one that we hold, and other bytes."""
+        if arrived or aside:
+            with self._write() as c:
+                arrivals.add(c, arrived, self.folder)
+                arrivals.add_asides(c, aside, self.folder)
+
+    def unread(self, study_uid: str | None = None) -> list[Instance]:
+        """The instances of a study, or of all, whose headers were not read yet."""
+        with self._read() as c:
+            return arrivals.unread(c, study_uid, self.folder)
+
+    def read(self, found: Sequence[Instance]) -> None:
+        """These have their headers now."""
         with self._write() as c:
-            c.execute(upsert(asides).values(**row).on_conflict_do_nothing())
+            arrivals.read(c, found)
 
     def is_quarantined(self, study_uid: str) -> bool:
         with self._read() as c:

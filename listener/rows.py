@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row
 
 from pipeline.records import Document, Headers, Instance, Predecessor, Report, Study
+
+
+UNREAD = Headers(has_pixels=False)
+"""What stands in for the headers of an instance until they are read (index.py)."""
+NO_HEADERS = "{}"  # and how that lies in the ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,8 @@ class Delivery:
 
 def instance(row: Row[Any], folder: Path) -> Instance:
     values = {key: value for key, value in row._mapping.items() if key not in ("headers", "path", "can_answer")}
-    headers = {key: _tuples(value) for key, value in row.headers.items()}
-    return Instance(**values, path=folder / row.path, headers=Headers(**headers))
+    known = Headers(**{key: _tuples(value) for key, value in row.headers.items()}) if row.headers else UNREAD
+    return Instance(**values, path=folder / row.path, headers=known)
 
 
 def _tuples(value: Any) -> Any:
@@ -58,7 +63,13 @@ def _tuples(value: Any) -> Any:
 
 
 def instance_row(instance: Instance, folder: Path) -> dict[str, Any]:
-    return {**asdict(instance), "path": str(instance.path.relative_to(folder))}
+    values = {field.name: getattr(instance, field.name) for field in fields(instance)}
+    return {**values, "path": str(instance.path.relative_to(folder)), "headers": headers(instance)}
+
+
+def headers(instance: Instance) -> dict[str, Any]:
+    """As JSON can hold them; {} where they were not read yet."""
+    return {} if instance.headers is UNREAD else asdict(instance.headers)
 
 
 def document_row(job: Job, document: Document, path: Path, folder: Path, at: float) -> dict[str, Any]:

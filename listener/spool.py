@@ -1,6 +1,6 @@
 """spool: the bytes, kept so that a power cut takes nothing that was acknowledged.
 
-write .part > check > fdatasync > rename > fsync of the folder > row in the ledger > 0x0000
+write .part > fdatasync > check > ( rename > fsync of the folder > row in the ledger ) > 0x0000      ( ): once for all that wait
 
 STATE/spool/<study UID>/<SOP Instance UID>.dcm            an instance, as sent
 STATE/spool/<study UID>/<SOP Instance UID>.<sha256>.aside same UID and transfer syntax, other bytes: kept, never mixed in
@@ -10,10 +10,8 @@ STATE/spool/incoming/*.part                               not acknowledged; remo
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,58 +19,88 @@ from typing import Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from listener import headers, logs
+from listener import headers, logs, uids
+from listener.commit import GroupCommit
 from listener.eligibility import can_answer
 from listener.errors import CannotUnderstand, Mismatch, NotDicom, OutOfResources
+from listener.incoming import Command, Incoming, Room, is_full, write_all
+from listener.arrivals import Arrival
 from listener.ledger import Ledger
+from listener.rows import UNREAD
 from pipeline.records import Instance
 
 log = logs.get()
 
 Outcome = Literal["kept", "duplicate", "other_syntax", "conflict"]
+Placed = tuple[Outcome, Instance]
+LARGEST = 1 << 40  # bytes of one instance, where nobody said fewer
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """What the C-STORE request said about the data set that came with it, and who sent it."""
+class _Waiting:
+    """An instance whose bytes are on disk, and that waits for its name and its row."""
 
-    sop_class_uid: str
-    sop_instance_uid: str
-    calling_ae: str
-    called_ae: str
+    part: Path
+    instance: Instance
+    command: Command
 
 
 class Spool:
     """The folder `state`/spool and its rows. One process receives; its threads share this object."""
 
-    def __init__(self, state: Path, ledger: Ledger, min_free_bytes: int) -> None:
+    def __init__(self, state: Path, ledger: Ledger, min_free_bytes: int, max_object_bytes: int = LARGEST) -> None:
         self.folder = state / "spool"
         self._incoming = self.folder / "incoming"
         self._ledger = ledger
-        self._min_free_bytes = min_free_bytes
-        self._commit = threading.Lock()  # looking up, renaming and writing the row are one act
+        self._room = Room(max_object_bytes, min_free_bytes)
+        self._commit = GroupCommit(self._place_all)
+        self._open, self._counting = 0, threading.Lock()
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def keep(self, chunks: Sequence[bytes | memoryview], command: Command) -> tuple[Outcome, Instance]:
-        """Keeps one Part 10 file, given as `chunks`. When this returns, bytes and row survive a power cut.
+    # An instance comes in
+
+    def receive(self, command: Command) -> Incoming:
+        """Where the data set that `command` announced is written to; `keep` or `give_up` ends it. Raises CannotUnderstand, OutOfResources."""
+        _check_uid(command.sop_instance_uid, "Affected SOP Instance UID")
+        incoming = Incoming(self._incoming, command, self._room)
+        with self._counting:
+            self._open += 1
+        return incoming
+
+    def keep(self, incoming: Incoming) -> Placed:
+        """When this returns, bytes and row survive a power cut.
 
         Raises OutOfResources, Mismatch or CannotUnderstand; then nothing is left behind.
         """
-        _check_uid(command.sop_instance_uid, "Affected SOP Instance UID")
-        self._check_space(sum(map(len, chunks)))
-        part = self._incoming / f"{uuid.uuid4().hex}.part"
+        uid = incoming.command.sop_instance_uid
         try:
-            _write(part, chunks)
-            instance = _read(part, command)
-            with self._commit:
-                return self._place(part, instance, command)
+            incoming.seal()
+            return self._commit(_Waiting(incoming.path, _read(incoming), incoming.command))
         except OSError as error:
-            raise OutOfResources(f"spool: {error.strerror}; free or mend the disk of state.dir", command.sop_instance_uid) from error
+            raise OutOfResources(f"spool: {error.strerror}; free or mend the disk of state.dir", uid) from error
         except SQLAlchemyError as error:
             why = getattr(error, "orig", None) or type(error).__name__
-            raise OutOfResources(f"ledger: {why}; free or mend the disk of state.dir", command.sop_instance_uid) from error
+            raise OutOfResources(f"ledger: {why}; free or mend the disk of state.dir", uid) from error
         finally:
-            part.unlink(missing_ok=True)
+            self.give_up(incoming)
+
+    def give_up(self, incoming: Incoming) -> None:
+        """It came to an end, or its sender did."""
+        incoming.drop()
+        with self._counting:
+            self._open -= 1
+
+    @property
+    def is_calm(self) -> bool:
+        """Is nothing coming in at this moment?"""
+        return self._open == 0
+
+    @property
+    def is_full(self) -> bool:
+        """Would the next instance be refused for want of space?"""
+        return is_full(self.folder, self._room.free_bytes)
+
+    # Start
 
     def recover(self) -> tuple[int, int]:
         """At start: removes what was never acknowledged, and gives rows to files without one. Returns both counts."""
@@ -87,53 +115,91 @@ class Spool:
             log.error("spool.missing", study_uid=path.parent.name, sop_instance_uid=path.name.removesuffix(".dcm"))
         return len(parts), len(unknown)
 
-    def _check_space(self, wanted: int) -> None:
-        if shutil.disk_usage(self.folder).free - wanted < self._min_free_bytes:
-            raise OutOfResources("spool: less than state.min_free_bytes would be left; free the disk of state.dir")
+    def _index(self, path: Path) -> None:
+        """A row for a file that was renamed but not acknowledged before the last end, or whose row was lost."""
+        try:
+            instance = headers.read(path, received_at=time.time())
+            calling, called = headers.application_entities(path)
+        except NotDicom as error:
+            log.error("spool.unreadable", study_uid=path.parent.name, error=error.why)
+            return
+        self._ledger.add(instance, can_answer=can_answer(instance), calling_ae=calling, called_ae=called)
+        log.info("spool.indexed", study_uid=instance.study_uid, sop_instance_uid=instance.sop_instance_uid)
 
-    def _place(self, part: Path, instance: Instance, command: Command) -> tuple[Outcome, Instance]:
-        """Renames `part` to where it belongs and writes its row, unless we hold the instance already."""
-        held = self._ledger.find(instance.study_uid, instance.sop_instance_uid)
+    # Names and rows, for all that wait
+
+    def _place_all(self, waiting: Sequence[_Waiting]) -> list[Placed | Exception]:
+        """Renames each to where it belongs, syncs the folders once, and writes all rows in one transaction."""
+        batch = _Batch(self.folder, self._ledger, self._ledger.find_all((w.instance.study_uid, w.instance.sop_instance_uid) for w in waiting))
+        placed = [batch.place(one) for one in waiting]
+        try:
+            for folder in batch.folders:
+                sync_folder(folder)
+            self._ledger.add_all(batch.arrivals, batch.asides)
+        except (OSError, SQLAlchemyError):
+            batch.undo()  # what has no row was not kept
+            raise
+        return placed
+
+
+class _Batch:
+    """Names for instances, without a word to the disk about them yet."""
+
+    def __init__(self, folder: Path, ledger: Ledger, held: dict[tuple[str, str], Instance]) -> None:
+        self._folder, self._ledger, self._held = folder, ledger, held
+        self.folders: dict[Path, None] = {}  # whose names changed, parents first
+        self.arrivals: list[Arrival] = []
+        self.asides: list[Instance] = []
+
+    def place(self, waiting: _Waiting) -> Placed | Exception:
+        """Where it is now, unless we hold the instance already. An error is of this instance alone."""
+        try:
+            return self._place(waiting.part, waiting.instance, waiting.command)
+        except OSError as error:
+            return error
+
+    def undo(self) -> None:
+        for path in [*(arrival.instance.path for arrival in self.arrivals), *(aside.path for aside in self.asides)]:
+            path.unlink(missing_ok=True)
+
+    def _place(self, part: Path, instance: Instance, command: Command) -> Placed:
+        key = (instance.study_uid, instance.sop_instance_uid)
+        held = self._held.get(key)
         if held is None:
-            placed = _rename(part, instance, self.folder / instance.study_uid / f"{instance.sop_instance_uid}.dcm")
-            self._row(placed, command)
+            placed = self._rename(part, instance, self._folder / instance.study_uid / f"{instance.sop_instance_uid}.dcm")
+            self.arrivals.append(Arrival(placed, can_answer(placed), command.calling_ae, command.called_ae))
+            self._held[key] = placed
             return "kept", placed
         if held.transfer_syntax_uid != instance.transfer_syntax_uid and not self._ledger.is_quarantined(instance.study_uid):
             return "other_syntax", held  # of a quarantined study it may be the correction that was asked for
         if held.sha256 == instance.sha256:
             if not held.path.is_file():  # lost since, by an operator or a disk
-                _rename(part, instance, held.path)
+                self._rename(part, instance, held.path)
             return "duplicate", held
-        name = f"{instance.sop_instance_uid}.{instance.sha256[:16]}.aside"
-        aside = _rename(part, instance, self.folder / instance.study_uid / name)
-        self._ledger.add_aside(aside)
+        target = self._folder / instance.study_uid / f"{instance.sop_instance_uid}.{instance.sha256[:16]}.aside"
+        if target.is_file():  # it came for the third time
+            return "conflict", replace(instance, path=target)
+        aside = self._rename(part, instance, target)
+        self.asides.append(aside)
         return "conflict", aside
 
-    def _row(self, placed: Instance, command: Command) -> None:
-        """A file whose row cannot be written was not kept."""
-        try:
-            answers = can_answer(placed)
-            self._ledger.add(placed, can_answer=answers, calling_ae=command.calling_ae, called_ae=command.called_ae)
-        except SQLAlchemyError:
-            placed.path.unlink(missing_ok=True)
-            raise
-
-    def _index(self, path: Path) -> None:
-        """A row for a file that was renamed but not acknowledged before the last end."""
-        try:
-            instance = headers.read(path, received_at=time.time())
-        except NotDicom as error:
-            log.error("spool.unreadable", study_uid=path.parent.name, error=error.why)
-            return
-        self._ledger.add(instance, can_answer=can_answer(instance))
-        log.info("spool.indexed", study_uid=instance.study_uid, sop_instance_uid=instance.sop_instance_uid)
+    def _rename(self, part: Path, instance: Instance, target: Path) -> Instance:
+        """`part` at `target`; the name is on disk once its folder was synced."""
+        if target.parent not in self.folders and not target.parent.is_dir():
+            target.parent.mkdir(mode=0o700)
+            self.folders[target.parent.parent] = None
+        os.rename(part, target)
+        self.folders[target.parent] = None
+        return replace(instance, path=target)
 
 
-def _read(part: Path, command: Command) -> Instance:
-    """The instance in `part`, if it is the one that the command announced (PS3.4 B.2.3)."""
+def _read(incoming: Incoming) -> Instance:
+    """The instance that came, if it is the one that the command announced (PS3.4 B.2.3). Its headers are read later (index.py)."""
+    command = incoming.command
     uid = command.sop_instance_uid
+    found = uids.read(incoming.head, command.transfer_syntax_uid)
     try:
-        instance = headers.read(part, received_at=time.time())
+        instance = _quick(incoming, found) if found else headers.read(incoming.path, received_at=time.time())
     except NotDicom as error:
         raise CannotUnderstand(f"data set: {error.why}", uid) from error
     if instance.sop_class_uid != command.sop_class_uid:
@@ -143,32 +209,24 @@ def _read(part: Path, command: Command) -> Instance:
     return instance
 
 
+def _quick(incoming: Incoming, found: uids.Uids) -> Instance:
+    return Instance(
+        study_uid=found.study,
+        series_uid=found.series,
+        sop_instance_uid=found.sop_instance,
+        sop_class_uid=found.sop_class,
+        transfer_syntax_uid=incoming.command.transfer_syntax_uid,
+        path=incoming.path,
+        size=incoming.start + incoming.size,
+        sha256=incoming.sha256,
+        received_at=time.time(),
+        headers=UNREAD,
+    )
+
+
 def _check_uid(uid: str, what: str) -> None:
     if not headers.is_uid(uid):
         raise CannotUnderstand(f"{what} is not a UID (digits and dots, at most 64)")
-
-
-def _write(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
-    """All of `chunks`, or OSError; on disk when this returns."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(descriptor, view) :]  # a full disk writes short before it fails
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _rename(part: Path, instance: Instance, target: Path) -> Instance:
-    """`part` at `target`, and the name on disk."""
-    if not target.parent.is_dir():
-        target.parent.mkdir(mode=0o700)
-        sync_folder(target.parent.parent)
-    part.rename(target)
-    sync_folder(target.parent)
-    return replace(instance, path=target)
 
 
 def sync_folder(folder: Path) -> None:
@@ -185,7 +243,12 @@ def write_whole(path: Path, data: bytes) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     try:
-        _write(part, [data])
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            write_all(descriptor, [data])
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""commit: leader and followers. Whoever comes while nobody commits, commits for all that wait; whoever comes meanwhile, waits for the next.
+
+One directory fsync and one transaction serve as many as have come, and who is alone has no thread to wait for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Place(Generic[T, R]):
+    """One item in the queue, and what became of it."""
+
+    __slots__ = ("done", "item", "leads", "result", "turn")
+
+    def __init__(self, item: T) -> None:
+        self.item, self.turn = item, threading.Event()
+        self.leads = self.done = False
+        self.result: R | Exception | None = None
+
+
+class GroupCommit(Generic[T, R]):
+    """`commit` gets a batch in order of arrival and answers for each item, with a result or an exception; what it raises, all of them get."""
+
+    def __init__(self, commit: Callable[[Sequence[T]], Sequence[R | Exception]]) -> None:
+        self._commit = commit
+        self._lock = threading.Lock()
+        self._waiting: deque[_Place[T, R]] = deque()
+        self._busy = False
+
+    def __call__(self, item: T) -> R:
+        """The result for `item`; raises what was answered for it."""
+        place = _Place[T, R](item)
+        with self._lock:
+            self._waiting.append(place)
+            place.leads, self._busy = not self._busy, True
+        if not place.leads:
+            place.turn.wait()
+        if place.leads and not place.done:
+            self._lead()
+        if isinstance(place.result, Exception):
+            raise place.result
+        return place.result  # type: ignore[return-value]
+
+    def _lead(self) -> None:
+        with self._lock:
+            batch = list(self._waiting)
+            self._waiting.clear()
+        try:
+            results: Sequence[R | Exception] = self._commit([place.item for place in batch])
+        except Exception as error:  # noqa: BLE001 - each of them waits for an answer
+            results = [error] * len(batch)
+        with self._lock:
+            heir = self._waiting[0] if self._waiting else None
+            self._busy = heir is not None
+        if heir:
+            heir.leads = True
+            heir.turn.set()
+        for place, result in zip(batch, results, strict=True):
+            place.result, place.done = result, True
+            place.turn.set()
