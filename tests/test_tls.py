@@ -82,12 +82,19 @@ def echo_seconds(port: int | None, **names: str) -> float:
 # What is offered
 
 
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Receiver]:
+    """A receiver that several tests knock at."""
+    with receiving(tmp_path_factory.mktemp("listening"), certificates.tls()) as made:
+        yield made
+
+
 @pytest.mark.parametrize(
     "options", [("-tls1_3",), *[("-tls1_2", "-cipher", suite) for suite in OF_TLS_12]], ids=lambda options: options[-1]
 )
-def test_tls_1_3_and_1_2_with_aead_are_spoken(receiver: Receiver, certificates: Certificates, options: tuple[str, ...]) -> None:
+def test_tls_1_3_and_1_2_with_aead_are_spoken(listening: Receiver, certificates: Certificates, options: tuple[str, ...]) -> None:
     """openssl shakes hands by TLS 1.3 and by TLS 1.2 with each AEAD suite, and trusts our certificate."""
-    done = s_client(certificates, receiver.scp.tls_port, *options, "-verify_return_error")
+    done = s_client(certificates, listening.scp.tls_port, *options, "-verify_return_error")
     assert done.returncode == 0, done.stderr
     assert "Verify return code: 0 (ok)" in done.stdout
 
@@ -101,9 +108,9 @@ def test_tls_1_3_and_1_2_with_aead_are_spoken(receiver: Receiver, certificates: 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_older_versions_and_cbc_are_refused(receiver: Receiver, certificates: Certificates, options: tuple[str, ...], alert: str) -> None:
+def test_older_versions_and_cbc_are_refused(listening: Receiver, certificates: Certificates, options: tuple[str, ...], alert: str) -> None:
     """openssl that offers only TLS 1.0, 1.1 or a suite of CBC or a short tag gets an alert, and no handshake."""
-    done = s_client(certificates, receiver.scp.tls_port, *options)
+    done = s_client(certificates, listening.scp.tls_port, *options)
     assert done.returncode != 0
     assert alert in done.stderr
 
