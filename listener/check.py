@@ -7,19 +7,21 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from listener import delivery, selftest
+from listener import delivery, selftest, tls
 from listener.config import Config
-from listener.errors import VitalCheckError
+from listener.errors import ConfigError, VitalCheckError
 from listener.ledger import FILE, Ledger
 from listener.selftest import NOTE, OK, WRONG, Row
 from models import registry
 from models.registry import ModelRefused
 
 LOCK = "lock"  # as service.py names it in state.dir
+_SOON = 30 * 86400.0  # s; a certificate that expires sooner is remarked on
 _BORN = 2025  # a clock before this year was never set
 
 
@@ -31,7 +33,11 @@ def run(config: Config) -> Iterator[Row]:
     yield _clock(datetime.now().astimezone())
     yield from _disk(config)
     yield _database(config)
-    yield _port("listener.port", config.listener.host, config.listener.port, running)
+    if not config.listener.tls.only:
+        yield _port("listener.port", config.listener.host, config.listener.port, running)
+    if config.listener.tls.enabled:
+        yield _tls(config, time.time())
+        yield _port("listener.tls.port", config.listener.host, config.listener.tls.port, running)
     yield _port("http.port", config.http.host, config.http.port, running)
     yield from _models(config.models.enabled)
     if not config.destinations:
@@ -52,6 +58,20 @@ def _peers(config: Config) -> Row:
     if not config.listener.peers:
         return Row("peers", WRONG, "nobody may call; name each scanner's AE title in [[listener.peers]]")
     return Row("peers", OK, f"may call: {', '.join(peer.ae_title for peer in config.listener.peers)}")
+
+
+def _tls(config: Config, now: float) -> Row:
+    """The files are looked at, and our certificate as a peer would."""
+    try:
+        tls.context(config.listener.tls)
+        shown = tls.standing(config.listener.tls)
+    except ConfigError as error:
+        return Row("listener.tls", WRONG, str(error).removeprefix("listener.tls."))
+    until = f"{shown.subject}, valid until {datetime.fromtimestamp(shown.expires_at):%Y-%m-%d}"
+    if shown.expires_at - now < _SOON:
+        return Row("listener.tls", NOTE, f"certificate of {until}; put a new one there and restart")
+    asked = "required" if config.listener.tls.require_client_certificate else "not required"
+    return Row("listener.tls", OK, f"certificate of {until}; TLS 1.2 and 1.3; a certificate of peers is {asked}")
 
 
 def _clock(now: datetime) -> Row:

@@ -101,7 +101,13 @@ def config_show(path: ConfigOption = None, as_json: Annotated[bool, typer.Option
     \b
     vitalcheck config show --config vitalcheck.toml
     """
-    rows = config.explain(config.load(path))
+    settings = config.load(path)
+    if settings.listener.tls.enabled:
+        from listener import tls
+
+        tls.context(settings.listener.tls)
+        tls.standing(settings.listener.tls)
+    rows = config.explain(settings)
     if as_json:
         for row in rows:
             console.say_json(row._asdict())

@@ -3,8 +3,8 @@
     vitalcheck.toml < VITALCHECK_<SECTION>__<KEY>        (the environment wins; lists and tables are given there as JSON)
 
 A key that is not known, a value that cannot be, or a feature that is not built refuses to start with one line
-that says what is wrong, where, and how to mend it. `state.dir`, folders in `models.enabled` and a file in `reports.language` are relative
-to the folder of the file.
+that says what is wrong, where, and how to mend it. `state.dir`, folders in `models.enabled`, a file in `reports.language` and those of
+`[listener.tls]` are relative to the folder of the file.
 """
 
 from __future__ import annotations
@@ -72,9 +72,18 @@ def _institution(value: str) -> str:
     return value.strip(" ")
 
 
+def _fingerprint(value: str) -> str:
+    """SHA-256 of a certificate, as openssl prints it or plain; kept plain."""
+    plain = value.replace(":", "").strip().lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise ValueError("give the SHA-256 of its certificate, 64 hex digits: openssl x509 -in FILE -noout -fingerprint -sha256")
+    return plain
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Institution = Annotated[str, AfterValidator(_institution)]
 Network = Annotated[str, AfterValidator(_network)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Handle = Annotated[str, AfterValidator(_handle)]
 ListenPort = Annotated[int, Field(ge=0, le=65535)]  # 0: any free one; the log says which
 RemotePort = Annotated[int, Field(ge=1, le=65535)]
@@ -85,19 +94,26 @@ class _Section(BaseModel):
 
 
 class Peer(_Section):
-    """Who may call: an AE title, and where it may call from."""
+    """Who may call: an AE title, where it may call from, how often at a time, and with which certificate."""
 
     ae_title: AETitle
     host: Network | None = None
     port: RemotePort | None = None  # where storage commitment reports go
+    max_associations: Annotated[int, Field(ge=1)] | None = None  # listener.max_associations_per_peer
+    certificate: Fingerprint | None = None  # pinned: without it nobody has this AE title
 
 
 class Tls(_Section):
+    """DICOM over TLS, beside the plain port or instead of it; listener/tls.py."""
+
     enabled: bool = False
+    only: bool = False  # listener.port is not listened on
+    port: ListenPort = 2762  # registered for DICOM over TLS (PS3.8 9.1.1)
     certificate: str = ""
     key: str = ""
     ca: str = ""
     require_client_certificate: bool = True
+    handshake_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0  # over a slow line a handshake takes 1 s
 
 
 class Listener(_Section):
@@ -110,6 +126,7 @@ class Listener(_Section):
     pdu_seconds: Annotated[float, Field(gt=0)] = 30.0  # 128 KB in it are 35 kbit/s: slower than any line that carries images
     network_seconds: Annotated[float, Field(gt=0)] = 600.0  # scanners hold an association open while they scan
     max_object_bytes: Annotated[int, Field(ge=1)] = 4 << 30  # the length of one element of explicit VR ends there too (PS3.5 7.1.1)
+    max_associations_per_peer: Annotated[int, Field(ge=1)] = 64  # a sender that opens one for each instance leaves room for others
     allow_any_peer: bool = False  # deny by default
     peers: tuple[Peer, ...] = ()
     tls: Tls = Tls()
@@ -217,13 +234,23 @@ def load(path: Path | None = None) -> Config:
     folder = path.parent if path else Path()
     directory = (folder / config.state.dir.expanduser()).absolute()
     enabled = tuple(str((folder / Path(entry).expanduser()).absolute()) if "/" in entry else entry for entry in config.models.enabled)
-    found = {"state": config.state.model_copy(update={"dir": directory}), "models": config.models.model_copy(update={"enabled": enabled})}
+    found: dict[str, Any] = {
+        "state": config.state.model_copy(update={"dir": directory}),
+        "models": config.models.model_copy(update={"enabled": enabled}),
+    }
+    found["listener"] = config.listener.model_copy(update={"tls": _beside(folder, config.listener.tls)})
     if language.is_file(spoken := config.reports.language):
         spoken = str((folder / Path(spoken).expanduser()).absolute())
     config = config.model_copy(update=found | {"reports": config.reports.model_copy(update={"language": spoken})})
     config._sources.update(sources)
     _refuse(config, path)
     return config
+
+
+def _beside(folder: Path, tls: Tls) -> Tls:
+    """Its files, relative to `folder`."""
+    files = {key: value for key in ("certificate", "key", "ca") if (value := getattr(tls, key))}
+    return tls.model_copy(update={key: str((folder / Path(value).expanduser()).absolute()) for key, value in files.items()})
 
 
 def explain(config: Config) -> list[Setting]:
@@ -290,7 +317,6 @@ def _refuse(config: Config, path: Path | None) -> None:
     """What pydantic cannot know: features that are not built yet, and values that contradict each other."""
     away = {key for key, value in _flat(config.model_dump()).items() if value != _flat(Config().model_dump()).get(key)}
     unbuilt = {
-        r"listener\.tls\..*": "TLS is not built yet",
         r"state\.database": "Postgres is not built yet; the ledger is SQLite in state.dir",
         r"state\.max_age_days": "retention is not built yet; nothing is ever deleted",
     }
@@ -316,6 +342,7 @@ def _contradictions(config: Config) -> list[tuple[str, bool, str]]:
             any(peer.port is not None for peer in config.listener.peers),
             "storage commitment is not built yet; leave port out",
         ),
+        *_contradictions_of_tls(config.listener),
         ("destinations.tls", any(destination.tls for destination in config.destinations), "TLS is not built yet; set tls = false"),
         ("destinations.name", len(set(names)) < len(names), "two destinations have one name; give each its own"),
         (
@@ -330,6 +357,29 @@ def _contradictions(config: Config) -> list[tuple[str, bool, str]]:
             not config.http.token and not is_loopback(config.http.host),
             f"http.host {config.http.host} can be reached from outside; set a token, or http.host to 127.0.0.1",
         ),
+    ]
+
+
+def _contradictions_of_tls(listener: Listener) -> list[tuple[str, bool, str]]:
+    """The same of [listener.tls]. What is in its files tls.py says, when they are used."""
+    tls, pins = listener.tls, any(peer.certificate for peer in listener.peers)
+    make = "docs/tls.md shows how to make one"
+    return [
+        ("listener.tls.only", tls.only and not tls.enabled, "nothing would be listened on; set listener.tls.enabled = true"),
+        ("listener.tls.certificate", tls.enabled and not tls.certificate, f"TLS needs a certificate; {make}"),
+        ("listener.tls.key", tls.enabled and not tls.key, f"TLS needs the key of its certificate; {make}"),
+        (
+            "listener.tls.ca",
+            tls.enabled and tls.require_client_certificate and not tls.ca,
+            "name who signs the certificates of peers, or set listener.tls.require_client_certificate = false",
+        ),
+        (
+            "listener.tls.port",
+            tls.enabled and not tls.only and tls.port == listener.port != 0,
+            "is listener.port too; give TLS another, or set listener.tls.only = true",
+        ),
+        ("listener.peers.certificate", pins and not tls.enabled, "is shown over TLS only; set listener.tls.enabled = true"),
+        ("listener.peers.certificate", pins and not tls.ca, "is asked for only where listener.tls.ca says who may have signed it"),
     ]
 
 

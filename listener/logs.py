@@ -23,7 +23,8 @@ from structlog.typing import FilteringBoundLogger
 ALLOWED = frozenset(
     {
         "event", "level", "timestamp",
-        "assoc", "peer", "called", "address", "port", "http", "dir", "version", "pid", "slot", "exit", "signal", "library", "where",
+        "assoc", "peer", "called", "address", "port", "tls_port", "http",
+        "dir", "version", "pid", "slot", "exit", "signal", "library", "where",
         "study_uid", "series_uid", "sop_instance_uid", "sop_class_uid", "digest", "document", "destination",
         "because", "reason", "error", "status", "attempt", "next_in_s", "bytes", "instances", "documents", "count", "ms",
         "model", "variant", "agreement", "rate", "compared",

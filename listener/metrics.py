@@ -47,6 +47,12 @@ associations = Counter(
     "vitalcheck_associations", "Associations asked for, by outcome: accepted, rejected, aborted.", ["outcome"], registry=REGISTRY
 )
 open_associations = Gauge("vitalcheck_open_associations", "Associations open now.", registry=REGISTRY)
+tls_handshakes = Counter(
+    "vitalcheck_tls_handshakes", "Handshakes on the TLS port, by outcome: done, refused.", ["outcome"], registry=REGISTRY
+)
+tls_certificate_expires = Gauge(
+    "vitalcheck_tls_certificate_expires_seconds", "When our certificate expires, in seconds since 1970.", ["of"], registry=REGISTRY
+)
 worker_restarts = Counter("vitalcheck_worker_restarts", "Worker processes that ended unasked and were started again.", registry=REGISTRY)
 
 

@@ -1,4 +1,4 @@
-"""scp: who may associate, and one handler per DIMSE service, each returning a status (PS3.4 table B.2-1).
+"""scp: the ports, associations as peers.py judges them, and one handler per DIMSE service, each returning a status (PS3.4 table B.2-1).
 
 A C-STORE is answered 0x0000 only after `spool.keep`: bytes and ledger row survive a power cut.
 """
@@ -6,6 +6,7 @@ A C-STORE is answered 0x0000 only after `spool.keep`: bytes and ledger row survi
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from pydicom.filewriter import write_file_meta_info
@@ -21,7 +21,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
 from listener import config as configuration
-from listener import contexts, logs, metrics
+from listener import contexts, logs, metrics, peers, tls
 from listener.errors import CannotUnderstand, NoListen, Refused
 from listener.spool import Command, Spool
 
@@ -30,11 +30,19 @@ log = logs.get()
 MAXIMUM_PDU = 131072  # bytes; 16384, the library's default, costs a third of the speed
 ACSE_TIMEOUT = 30.0  # s, from connection to A-ASSOCIATE-RQ, and for the release
 NETWORK_TIMEOUT = 600.0  # s of silence; scanners hold an association open while they scan
-CALLING_UNKNOWN, CALLED_UNKNOWN = (1, 1, 3), (1, 1, 7)  # result, source, reason: PS3.8 table 9-21
+SEAT_PATIENCE = 0.25  # s for the end of an association that a sender takes for over: it calls again before its release is booked here
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     request_queue_size = 256  # with the library's 5, a burst of 64 senders loses connections
+    daemon_threads = True  # nobody waits for a handshake when we stop
+    door: tls.Door | None = None  # of the TLS port; the library would shake hands in the accept loop, where one silent client stops all
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the connection's own thread."""
+        entered = self.door.enter(request, client_address[0]) if self.door else request
+        if entered is not None:
+            super().finish_request(entered, client_address)
 
 
 @dataclass(slots=True)
@@ -47,6 +55,7 @@ class Session:
     address: str
     instances: int = 0
     accepted: bool = False
+    seat: peers.Admitted | None = None  # what it was let in by; None before, and for those that were not
 
     @property
     def names(self) -> dict[str, str]:
@@ -65,10 +74,31 @@ class Scp:
         self._ae.maximum_pdu_size = MAXIMUM_PDU
         self._ae.maximum_associations = settings.max_associations
         self._ae.acse_timeout, self._ae.dimse_timeout, self._ae.network_timeout = ACSE_TIMEOUT, NETWORK_TIMEOUT, NETWORK_TIMEOUT
-        self._server: Any = None
+        self._servers: list[_Server] = []
+        self._seats = threading.Condition()
+        self.port: int | None = None  # listened on, once started; None: TLS only
+        self.tls_port: int | None = None  # None: plain only
 
     def start(self) -> int:
-        """Listens; the port. Raises NoListen."""
+        """Listens on the plain port, on that of TLS, or on both; the first of them. Raises NoListen, and ConfigError of a certificate."""
+        secured, door = self._settings.tls, self._door()
+        if not secured.only:
+            self.port = self._listen(self._settings.port, "listener.port", None)
+        if door:
+            self.tls_port = self._listen(secured.port, "listener.tls.port", door)
+        return self.port or self.tls_port or 0
+
+    def _door(self) -> tls.Door | None:
+        secured = self._settings.tls
+        if not secured.enabled:
+            return None
+        shown = tls.standing(secured)
+        metrics.tls_certificate_expires.labels(of="listener").set(shown.expires_at)
+        most, of_one = self._settings.max_associations, self._settings.max_associations_per_peer
+        return tls.Door(tls.context(secured), secured.handshake_seconds, most, of_one)
+
+    def _listen(self, port: int, key: str, door: tls.Door | None) -> int:
+        """The port that was asked for, or the free one that was found."""
         handlers = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ACCEPTED, self._on_accepted),
@@ -80,25 +110,26 @@ class Scp:
             (evt.EVT_C_ECHO, self.handle_echo),
             (evt.EVT_C_STORE, self.handle_store),
         ]
-        address = (self._settings.host, self._settings.port)
+        address = (self._settings.host, port)
         try:
-            self._server = self._ae.make_server(address, evt_handlers=handlers, server_class=_Server)
+            server = self._ae.make_server(address, evt_handlers=handlers, server_class=_Server)
         except OSError as error:
-            raise NoListen(*address, error.strerror or "refused", "listener.port") from error
-        self._ae._servers.append(self._server)  # as AE.start_server does, which offers no server_class
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp", daemon=True).start()
-        return int(self._server.server_address[1])
+            raise NoListen(*address, error.strerror or "refused", key) from error
+        server.door = door
+        self._ae._servers.append(server)  # as AE.start_server does, which offers no server_class
+        self._servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name=key, daemon=True).start()
+        return int(server.server_address[1])
 
     @property
     def listening(self) -> bool:
-        return self._server is not None
+        return bool(self._servers)
 
     def stop(self, patience: float) -> None:
         """Accepts no more, waits up to `patience` s for open associations, and aborts what is left of them."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        server.shutdown()
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.shutdown()
         deadline = time.monotonic() + patience
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -107,18 +138,36 @@ class Scp:
     # Association
 
     def _on_requested(self, event: Any) -> None:
-        """Deny by default: an unknown caller is rejected before anything is negotiated."""
-        assoc = event.assoc
-        request, address = assoc.requestor.primitive, assoc.requestor.address
-        session = Session(uuid.uuid4().hex[:8], request.calling_ae_title.strip(), request.called_ae_title.strip(), address)
-        self._sessions[assoc] = session
-        objection = objection_to(session, self._settings)
-        if objection is None:
-            return
-        why, answer = objection
-        self._rejected(session, why)
-        assoc.acse.send_reject(*answer)
-        assoc.kill()
+        """Deny by default: who is not admitted is rejected before anything is negotiated, also where judging fails."""
+        assoc, request = event.assoc, event.assoc.requestor.primitive
+        calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+        session = self._sessions[assoc] = Session(uuid.uuid4().hex[:8], calling, called, assoc.requestor.address)
+        verdict: peers.Admitted | peers.Rejected = peers.Rejected("it could not be judged", peers.CALLING_UNKNOWN)
+        try:
+            verdict = self._judged(session, assoc.dul.socket.socket)
+        finally:  # the library goes on with an association whose handler failed
+            if isinstance(verdict, peers.Rejected):
+                self._rejected(session, verdict.why)
+                assoc.acse.send_reject(*verdict.answer)
+                assoc.kill()
+
+    def _judged(self, session: Session, connection: Any) -> peers.Admitted | peers.Rejected:
+        shown, secured = tls.fingerprint(connection), isinstance(connection, ssl.SSLSocket)
+        verdict = peers.judge(peers.Caller(session.peer, session.called, session.address, shown, secured), self._settings)
+        return self._seated(session, verdict) if isinstance(verdict, peers.Admitted) else verdict
+
+    def _seated(self, session: Session, admitted: peers.Admitted) -> peers.Admitted | peers.Rejected:
+        """Takes one of the places that its block has, which `_on_end` gives back."""
+        with self._seats:
+            if not self._seats.wait_for(lambda: self._taken(session, admitted) < admitted.most, SEAT_PATIENCE):
+                return peers.Rejected(f"{admitted.most} associations of it are open (max_associations_per_peer)", peers.LIMIT_EXCEEDED)
+            session.seat = admitted
+        return admitted
+
+    def _taken(self, session: Session, admitted: peers.Admitted) -> int:
+        """Associations that are open under the same name by the same block."""
+        open_now = [other for assoc, other in list(self._sessions.items()) if assoc.is_alive()]
+        return sum(other.seat == admitted and other.peer == session.peer for other in open_now)
 
     def _on_full(self, event: Any) -> None:
         self._rejected(self._sessions[event.assoc], "listener.max_associations are open")
@@ -138,7 +187,9 @@ class Scp:
 
     def _on_end(self, event: Any, how: str) -> None:
         """The first of release, abort and closed connection; what was acknowledged stays."""
-        session = self._sessions.pop(event.assoc, None)
+        with self._seats:
+            session = self._sessions.pop(event.assoc, None)
+            self._seats.notify_all()
         if session is None or not session.accepted:  # it was rejected
             return
         metrics.open_associations.dec()
@@ -197,28 +248,6 @@ def _acknowledge(event: Any) -> None:
     if connection and connection.socket:
         with suppress(OSError):  # it hung up meanwhile
             connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-
-def objection_to(session: Session, settings: configuration.Listener) -> tuple[str, tuple[int, int, int]] | None:
-    """Why this caller is rejected, and the A-ASSOCIATE-RJ that says so; None where it may come in."""
-    if settings.require_called_ae_title and session.called != settings.ae_title:
-        return "called AE title not recognised", CALLED_UNKNOWN
-    if settings.allow_any_peer:
-        return None
-    known = [peer for peer in settings.peers if peer.ae_title == session.peer]
-    if not known:
-        return "calling AE title not recognised; name it in listener.peers", CALLING_UNKNOWN
-    if not any(peer.host is None or within(session.address, peer.host) for peer in known):
-        return "calling AE title is known, but not from this address", CALLING_UNKNOWN
-    return None
-
-
-def within(address: str, network: str) -> bool:
-    """Is `address` in `network`? An IPv4 address that arrives mapped into IPv6 counts as IPv4."""
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    return ip in ip_network(network, strict=False)
 
 
 def _part_10_head(meta: Any) -> bytes:

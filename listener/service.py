@@ -62,7 +62,7 @@ def serve(config: Config, config_path: Path | None) -> int:
 
 
 class Service:
-    """The receiver process. `port` and `accepting` are what the page wants to know."""
+    """The receiver process. `port`, `tls_port` and `accepting` are what the page wants to know."""
 
     def __init__(self, config: Config, config_path: Path | None) -> None:
         self.config = config
@@ -73,13 +73,20 @@ class Service:
         self.engine = Engine(config.state.dir)
         self.spool = Spool(config.state.dir, self.ledger, config.state.min_free_bytes)
         self.workers = Supervisor(config.worker.processes, config_path)
-        self.port = config.listener.port
         self._scp = Scp(config.listener, self.spool, self._wake_up)
         self._web: web.Server | None = None
         self._limits = Limits(config.completion.quiet_seconds, config.completion.max_wait_seconds)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._ready = False
         self._swept_at = 0.0
+
+    @property
+    def port(self) -> int | None:
+        return self._scp.port
+
+    @property
+    def tls_port(self) -> int | None:
+        return self._scp.tls_port
 
     @property
     def accepting(self) -> bool:
@@ -93,10 +100,18 @@ class Service:
         parts, indexed = self.spool.recover()
         self.ledger.forget_workers()
         self._hand_over_again()
-        self.port = self._scp.start()
+        self._scp.start()
         self._web = web.start(self.config, self.ledger, self)
         self.workers.start()  # last: a port that is taken ends us at once
-        log.info("service.started", port=self.port, http=self._web.port, count=parts, instances=indexed, dir=str(self.config.state.dir))
+        log.info(
+            "service.started",
+            port=self.port,
+            tls_port=self.tls_port,
+            http=self._web.port,
+            count=parts,
+            instances=indexed,
+            dir=str(self.config.state.dir),
+        )
 
     def _hand_over_again(self) -> None:
         """What was open when we ended, told to the engine again; what it knows already it takes for told."""
@@ -141,7 +156,12 @@ class Service:
         if not self._ready and self._workers_ready():
             self._ready = True
             log.info(
-                "service.ready", port=self.port, http=self._web.port if self._web else 0, pid=os.getpid(), version=version("vitalcheck")
+                "service.ready",
+                port=self.port,
+                tls_port=self.tls_port,
+                http=self._web.port if self._web else 0,
+                pid=os.getpid(),
+                version=version("vitalcheck"),
             )
         return min(LONGEST_WAIT, max(0.0, due - now)) if self._ready else LEAST_WAIT
 

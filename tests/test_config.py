@@ -47,6 +47,10 @@ port = 4242
 """
 
 
+TLS = '[listener.tls]\nenabled = true\ncertificate = "c"\nkey = "k"\n'
+PIN = '[[listener.peers]]\nae_title = "A"\ncertificate = "{}"\n'
+
+
 def test_defaults_are_those_of_the_contract(file: Path) -> None:
     """Without a file the service denies every peer, listens on 11112, and shows its page on loopback only."""
     config = load(None)
@@ -81,6 +85,17 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(file)
     assert (config.listener.port, config.listener.peers[0].ae_title) == (104, "CT01")
     assert [destination.name for destination in config.destinations] == ["other"]
+
+
+def test_tls(file: Path) -> None:
+    """Files of TLS lie beside the configuration; a pin is kept plain; TLS has the registered port, and may have the only one."""
+    colons = ":".join(["AB"] * 32)
+    file.write_text(f'{TLS}ca = "tls/ca.pem"\n{PIN.format(colons)}')
+    listener = load(file).listener
+    assert (listener.tls.certificate, listener.tls.ca) == (str(file.parent / "c"), str(file.parent / "tls" / "ca.pem"))
+    assert (listener.tls.port, listener.tls.handshake_seconds, listener.peers[0].certificate) == (2762, 10.0, "ab" * 32)
+    file.write_text(f'{TLS}ca = "ca"\nonly = true\nport = 11112\n')
+    assert load(file).listener.tls.only
 
 
 def test_a_language_lies_beside_the_file(file: Path) -> None:
@@ -122,6 +137,14 @@ def test_it_is_frozen(file: Path) -> None:
         ("[completion]\nquiet_seconds = 9\nmax_wait_seconds = 5", "completion.max_wait_seconds: is shorter than completion.quiet_seconds"),
         ('[http]\nhost = "0.0.0.0"', "http.token: http.host 0.0.0.0 can be reached from outside; set a token"),
         ("[listener\nport = 1", "is no TOML"),
+        ("[listener.tls]\nonly = true", "listener.tls.only: nothing would be listened on; set listener.tls.enabled = true"),
+        ("[listener.tls]\nenabled = true", "listener.tls.certificate: TLS needs a certificate; docs/tls.md shows how to make one"),
+        ('[listener.tls]\nenabled = true\ncertificate = "c"', "listener.tls.key: TLS needs the key of its certificate"),
+        (f"{TLS}", "listener.tls.ca: name who signs the certificates of peers, or set listener.tls.require_client_certificate"),
+        (f'{TLS}ca = "ca"\nport = 11112', "listener.tls.port: is listener.port too; give TLS another, or set listener.tls.only = true"),
+        (PIN.format("ab" * 32), "listener.peers.certificate: is shown over TLS only; set listener.tls.enabled = true"),
+        (f"{TLS}require_client_certificate = false\n{PIN.format('ab' * 32)}", "is asked for only where listener.tls.ca says"),
+        (PIN.format("ab"), "listener.peers[0].certificate is 'ab': give the SHA-256 of its certificate, 64 hex digits"),
     ],
 )
 def test_wrong_configuration_is_refused_in_one_line(file: Path, text: str, told: str) -> None:
@@ -132,8 +155,6 @@ def test_wrong_configuration_is_refused_in_one_line(file: Path, text: str, told:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[listener.tls]\nenabled = true", "listener.tls.enabled: TLS is not built yet"),
-        ('[listener.tls]\ncertificate = "x.pem"', "listener.tls.certificate: TLS is not built yet"),
         ('[state]\ndatabase = "postgresql://u:geheim@db/v"', "state.database: Postgres is not built yet"),
         ("[state]\nmax_age_days = 30", "state.max_age_days: retention is not built yet"),
         ('[[listener.peers]]\nae_title = "A"\nport = 11113', "storage commitment is not built yet"),

@@ -19,7 +19,7 @@ from listener import metrics
 from listener.config import Listener, Peer
 from listener.errors import NoListen
 from listener.ledger import Ledger
-from listener.scp import Scp, Session, objection_to, within
+from listener.scp import Scp
 from listener.spool import Spool
 
 
@@ -96,16 +96,6 @@ def test_a_peer_may_be_tied_to_a_network(tmp_path: Path) -> None:
     assert rejection(receiver.port, calling="CT01") == (1, 1, 3)
     assert rejection(receiver.port, calling="CT02") is None
     receiver.scp.stop(1.0)
-
-
-def test_who_may_come_in() -> None:
-    """allow_any_peer opens to every name, require_called_ae_title = false to every name of ours; mapped IPv4 is IPv4."""
-    stranger = Session("x", "STRANGER", "SOMEONE", "::ffff:10.1.2.3")
-    assert objection_to(stranger, Listener(allow_any_peer=True, require_called_ae_title=False)) is None
-    known = Listener(peers=(Peer(ae_title="STRANGER", host="10.1.0.0/16"),), require_called_ae_title=False)
-    assert objection_to(stranger, known) is None
-    assert within("fe80::1%eth0", "fe80::/10")
-    assert not within("10.2.0.1", "10.1.0.0/16")
 
 
 def test_too_many_associations_are_rejected_for_now(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 4242}
 class Service:
     """As much of a running service as the page asks for."""
 
-    port: int = 11112
+    port: int | None = 11112
+    tls_port: int | None = None
     accepting: bool = True
 
 

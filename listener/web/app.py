@@ -162,13 +162,18 @@ class Window:
         found = readiness(self._config, self._ledger, self._status, now)
         aet = self._config.listener.ae_title
         overviews, counts = self._ledger.studies(state), self._ledger.counts()
-        return HTMLResponse(page.studies(overviews, counts, state, found, f"{aet} on port {self._status.port}", now))
+        return HTMLResponse(page.studies(overviews, counts, state, found, f"{aet} on {_ports(self._status)}", now))
 
     def study_page(self, request: Request) -> Response:
         return HTMLResponse(page.study(self._ledger.describe(request.path_params["uid"])))
 
     def style(self, _: Request) -> Response:
         return FileResponse(Path(__file__).with_name("style.css"), media_type="text/css")
+
+
+def _ports(status: Status) -> str:
+    plain = f"port {status.port}" if status.port is not None else ""
+    return " and ".join(filter(None, (plain, f"port {status.tls_port} (TLS)" if status.tls_port is not None else "")))
 
 
 def _unknown_study(request: Request, error: Exception) -> Response:

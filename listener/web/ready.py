@@ -21,8 +21,13 @@ class Status(Protocol):
     """What only the running service knows."""
 
     @property
-    def port(self) -> int:
-        """Where DICOM is listened for."""
+    def port(self) -> int | None:
+        """Where plain DICOM is listened for; None where it is not."""
+        ...
+
+    @property
+    def tls_port(self) -> int | None:
+        """Where DICOM over TLS is."""
         ...
 
     @property
