@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -78,6 +79,22 @@ def read(path: Path, *, received_at: float | None = None) -> Instance:
         raise NotDicom(path, f"{error}; have its sender leave private attributes out") from error
     except zlib.error as error:
         raise NotDicom(path, "its deflated data set is damaged; send it again") from error
+    except OSError as error:
+        raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
+    except UNREADABLE as error:
+        raise NotDicom(path, f"not readable as DICOM ({type(error).__name__})") from error
+
+
+def on_disk(path: Path) -> tuple[str, str]:
+    """Transfer syntax and `sha256` as `read` gives them, of what the disk itself holds. Raises NotDicom.
+
+    What the kernel remembers of the file is forgotten first (posix_fadvise(2)): a bad sector behind a warm cache is no kept promise.
+    """
+    try:
+        with path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            syntax = _transfer_syntax(stream)
+            return syntax, hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
     except UNREADABLE as error:
