@@ -57,8 +57,9 @@ def list_(
 def show(uid: UidArgument, as_json: JsonOption = False, path: ConfigOption = None) -> None:
     """Shows all that is known of one study.
 
-    Its history, the series that was read and how its slices lie, why each other series was passed over, deliveries, instances,
-    and what was kept aside because it came again with other bytes. Nothing of the patient.
+    Its history, the series that was read and how its slices lie, why each other series was passed over, deliveries, instances and how
+    many of them we committed to (their scanner may have deleted them), and what was kept aside because it came again with other bytes.
+    Nothing of the patient.
 
     \b
     vitalcheck studies show 1.2.840.113619.2.1
@@ -78,7 +79,7 @@ def show(uid: UidArgument, as_json: JsonOption = False, path: ConfigOption = Non
     for result in study["results"][-1:]:
         _say_series(result)
     _section("deliveries", study["deliveries"], ("kind", "destination", "state", "attempts", "next_at", "error"))
-    _section("instances, by series", _per_series(study["instances"]), ("series_uid", "instances", "bytes"))
+    _section("instances, by series", _per_series(study["instances"]), ("series_uid", "instances", "bytes", "committed"))
     _section("kept aside", study["kept_aside"], ("sop_instance_uid", "sha256", "received_at"))
 
 
@@ -116,11 +117,12 @@ def _row(overview: Overview) -> tuple[Any, ...]:
 def _per_series(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Hundreds of instances are for --json."""
     series = {instance["series_uid"]: 0 for instance in instances}
-    sizes = dict(series)
+    sizes, committed = dict(series), dict(series)
     for instance in instances:
         series[instance["series_uid"]] += 1
         sizes[instance["series_uid"]] += instance["size"]
-    return [{"series_uid": uid, "instances": n, "bytes": sizes[uid]} for uid, n in series.items()]
+        committed[instance["series_uid"]] += instance["committed_at"] is not None
+    return [{"series_uid": uid, "instances": n, "bytes": sizes[uid], "committed": committed[uid]} for uid, n in series.items()]
 
 
 def _say_series(result: dict[str, Any]) -> None:

@@ -337,11 +337,6 @@ def _contradictions(config: Config) -> list[tuple[str, bool, str]]:
     """(key, is wrong, why and how to mend it)."""
     names, enabled = [destination.name for destination in config.destinations], config.models.enabled
     return [
-        (
-            "listener.peers.port",
-            any(peer.port is not None for peer in config.listener.peers),
-            "storage commitment is not built yet; leave port out",
-        ),
         *_contradictions_of_tls(config.listener),
         ("destinations.tls", any(destination.tls for destination in config.destinations), "TLS is not built yet; set tls = false"),
         ("destinations.name", len(set(names)) < len(names), "two destinations have one name; give each its own"),

@@ -6,6 +6,7 @@ from pydicom import uid
 from pynetdicom import build_context, sop_class
 from pynetdicom.presentation import PresentationContext
 
+from listener import commitment_wire
 from pipeline.sop_classes import SLICES
 
 ANSWERS: frozenset[str] = SLICES
@@ -83,7 +84,8 @@ TRANSFER_SYNTAXES: tuple[str, ...] = tuple(
 
 def supported() -> list[PresentationContext]:
     """The presentation contexts of our SCP."""
-    return [build_context(sop_class.Verification), *(build_context(storage, list(TRANSFER_SYNTAXES)) for storage in STORAGE)]
+    of_service = [build_context(sop_class.Verification), commitment_wire.context()]
+    return [*of_service, *(build_context(storage, list(TRANSFER_SYNTAXES)) for storage in STORAGE)]
 
 
 def name(sop_class_uid: str) -> str:

@@ -8,6 +8,7 @@
         UnknownStudy               a Study Instance UID that the ledger does not hold
         IllegalMove                a study asked to change to a state that does not follow its own
         NotDicom                   0xC000: bytes that are no DICOM instance, or one without the four UIDs
+        NotTaken                   a request for storage commitment that is not taken; `status` is one of PS3.7 10.1.4.1.10
         Refused                    an instance that was not kept; `uid` is the one it happened to
             OutOfResources         0xA700: disk or limits
             Mismatch               0xA900: data set and command disagree
@@ -67,6 +68,12 @@ class NotDicom(VitalCheckError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}")
         self.path, self.why = path, why
+
+
+class NotTaken(VitalCheckError):
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status, self.why = status, why
 
 
 class Refused(VitalCheckError):

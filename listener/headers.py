@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,22 @@ def application_entities(path: Path) -> tuple[str, str]:
     except (OSError, InvalidDicomError) as error:
         raise NotDicom(path, f"cannot be read ({type(error).__name__})") from error
     return _said(meta, _SENDING), _said(meta, _RECEIVING)
+
+
+def on_disk(path: Path) -> tuple[str, str]:
+    """Transfer syntax and `sha256` as `read` gives them, of what the disk itself holds. Raises NotDicom.
+
+    What the kernel remembers of the file is forgotten first (posix_fadvise(2)): a bad sector behind a warm cache is no kept promise.
+    """
+    try:
+        with path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            syntax = _said(_meta(stream), _TRANSFER_SYNTAX)
+            return syntax, hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
+    except UNREADABLE as error:
+        raise NotDicom(path, f"not readable as DICOM ({type(error).__name__})") from error
 
 
 def is_uid(value: str) -> bool:

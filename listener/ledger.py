@@ -59,6 +59,10 @@ class Ledger:
     def _read(self) -> AbstractContextManager[Connection]:
         return self._engine.begin()
 
+    def transaction(self, *, write: bool = False) -> AbstractContextManager[Connection]:
+        """For commitment.py, which brings its own queries."""
+        return self._write() if write else self._read()
+
     # Receiving
 
     def find(self, study_uid: str, sop_instance_uid: str) -> Instance | None:

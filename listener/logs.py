@@ -23,10 +23,10 @@ from structlog.typing import FilteringBoundLogger
 ALLOWED = frozenset(
     {
         "event", "level", "timestamp",
-        "assoc", "peer", "called", "address", "port", "tls_port", "http",
-        "dir", "version", "pid", "slot", "exit", "signal", "library", "where",
-        "study_uid", "series_uid", "sop_instance_uid", "sop_class_uid", "digest", "document", "destination",
-        "because", "reason", "error", "status", "attempt", "next_in_s", "bytes", "instances", "documents", "count", "ms",
+        "assoc", "peer", "called", "address", "port", "tls_port", "http", "dir", "version", "pid", "slot", "exit", "signal",
+        "library", "where",
+        "study_uid", "series_uid", "sop_instance_uid", "sop_class_uid", "transaction_uid", "digest", "document", "destination",
+        "because", "reason", "error", "status", "attempt", "next_in_s", "bytes", "instances", "documents", "count", "failures", "ms",
         "model", "variant", "agreement", "rate", "compared",
     }
 )  # fmt: skip

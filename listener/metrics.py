@@ -46,6 +46,15 @@ store_seconds = Histogram(
 associations = Counter(
     "vitalcheck_associations", "Associations asked for, by outcome: accepted, rejected, aborted.", ["outcome"], registry=REGISTRY
 )
+commitments = Counter(
+    "vitalcheck_commitments",
+    "Storage commitment: requests taken (requested) or refused, reports accepted (reported), attempts to report that failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+committed_instances = Counter(
+    "vitalcheck_committed_instances", "Instances in accepted storage commitment reports: kept, failed.", ["outcome"], registry=REGISTRY
+)
 open_associations = Gauge("vitalcheck_open_associations", "Associations open now.", registry=REGISTRY)
 tls_handshakes = Counter(
     "vitalcheck_tls_handshakes", "Handshakes on the TLS port, by outcome: done, refused.", ["outcome"], registry=REGISTRY
@@ -78,6 +87,7 @@ class LedgerCollector:
         yield _gauge("spool_instances", "Instances kept.", [], {(): totals.instances})
         yield _gauge("spool_bytes", "Bytes of instances kept.", [], {(): totals.instance_bytes})
         yield _gauge("kept_aside_instances", "Instances that came again with other bytes.", [], {(): totals.kept_aside})
+        yield _gauge("commitments_open", "Storage commitment requests without an accepted report.", [], {(): totals.commitments_open})
         yield _counter("jobs", "Finished jobs, by outcome and the variant that answered.", ["outcome", "variant"], totals.jobs)
         yield _counter("findings", "Answers, by likeliest label and call.", ["label", "call"], totals.findings)
         agreements = {(agreement,): n for agreement, n in totals.agreements.items()}

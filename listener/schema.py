@@ -11,9 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Engine, Float, ForeignKey, Index, Integer, MetaData, String, Table, create_engine, event
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+)
 
-VERSION = 2  # of the tables; PRAGMA user_version
+VERSION = 3  # of the tables; PRAGMA user_version
 
 # What may follow what. An instance that can change the answer brings a judged study back to receiving.
 MOVES: Mapping[str, frozenset[str]] = {
@@ -133,12 +148,44 @@ workers = Table(
     Column("alarm", String, nullable=False, default=""),  # int8 and fp32 differ too often
 )
 
+commitments = Table(  # one request for storage commitment (PS3.4 annex J); checked_at and reported_at say how far it has come
+    "commitments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("peer", String(16), nullable=False),  # who asked, by its calling AE title
+    Column("called", String(16), nullable=False),  # what it called us, so the report comes from the same
+    Column("address", String, nullable=False),  # it asked from
+    Column("transaction_uid", String(64), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("asked", JSON, nullable=False),  # [[SOP class UID, SOP Instance UID], ...]
+    Column("checked_at", Float),
+    Column("reasons", JSON),  # beside `asked`: 0 kept, else the Failure Reason
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_at", Float),  # the next attempt to report; null where there is no way to
+    Column("error", String, nullable=False, default=""),  # of the last attempt
+    Column("reported_at", Float),  # its peer has accepted the report
+    Index("commitments_by_transaction", "peer", "transaction_uid"),
+)
+
+committed = Table(  # instances that a peer may have deleted because we keep them: SQLite itself refuses to delete their rows
+    "committed",
+    metadata,
+    Column("study_uid", String(64), primary_key=True),
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("committed_at", Float, nullable=False),  # the first time
+    ForeignKeyConstraint(["study_uid", "sop_instance_uid"], ["instances.study_uid", "instances.sop_instance_uid"]),
+    Index("committed_by_instance", "sop_instance_uid"),
+)
+
+_BY_INSTANCE = "CREATE INDEX IF NOT EXISTS instances_by_uid ON instances (sop_instance_uid)"  # a commitment names no study
+
 
 def upgrade(c: Any, version: int) -> None:
     """Makes the tables that are missing, and brings those of an earlier version up to this one."""
     metadata.create_all(c)
     if version == 1:
         c.exec_driver_sql("ALTER TABLE jobs ADD COLUMN replaces JSON")
+    c.exec_driver_sql(_BY_INSTANCE)  # create_all makes indexes of new tables only
     c.exec_driver_sql(f"PRAGMA user_version={VERSION}")
 
 

@@ -22,6 +22,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from listener import config as configuration
 from listener import contexts, logs, metrics, peers, tls
+from listener.committer import Committer
 from listener.errors import CannotUnderstand, NoListen, Refused
 from listener.spool import Command, Spool
 
@@ -63,10 +64,10 @@ class Session:
 
 
 class Scp:
-    """Our storage and verification SCP. `on_kept` is called after each instance that was new."""
+    """Our storage, verification and storage commitment SCP. `on_kept` is called after each instance that was new."""
 
-    def __init__(self, settings: configuration.Listener, spool: Spool, on_kept: Callable[[], None]) -> None:
-        self._settings, self._spool, self._on_kept = settings, spool, on_kept
+    def __init__(self, settings: configuration.Listener, spool: Spool, on_kept: Callable[[], None], committer: Committer) -> None:
+        self._settings, self._spool, self._on_kept, self._committer = settings, spool, on_kept, committer
         self._sessions: dict[Any, Session] = {}
         _config.LOG_HANDLER_LEVEL = "none"  # the library would describe every PDU
         self._ae = AE(settings.ae_title)
@@ -109,6 +110,7 @@ class Scp:
             (evt.EVT_DATA_RECV, _acknowledge),
             (evt.EVT_C_ECHO, self.handle_echo),
             (evt.EVT_C_STORE, self.handle_store),
+            (evt.EVT_N_ACTION, self.handle_commitment),
         ]
         address = (self._settings.host, port)
         try:
@@ -215,6 +217,9 @@ class Scp:
             status = error.status
         metrics.store_seconds.observe(time.perf_counter() - began)
         return status
+
+    def handle_commitment(self, event: Any) -> tuple[int, None]:
+        return self._committer.asked(event, self._sessions[event.assoc].names), None
 
     def _store(self, event: Any, session: Session) -> int:
         request, began = event.request, time.perf_counter()

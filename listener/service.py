@@ -1,6 +1,6 @@
 """service: the life of `vitalcheck serve`, from top to bottom. Read me first.
 
-    start   lock the state folder, open the ledger, recover the spool, open the ports, start workers
+    start   lock the state folder, open the ledger, recover the spool, open the ports, report what was promised, start workers
     serve   judge what is complete, hand it over, keep the workers alive
     drain   accept nothing more, let associations end, let workers finish or persist
     stop    everything is on disk; exit 0
@@ -23,6 +23,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from listener import completion, engine, logs
+from listener.committer import Committer
 from listener.completion import Clock, Complete, Limits
 from listener.config import Config
 from listener.eligibility import reason_against
@@ -38,7 +39,7 @@ log = logs.get()
 
 LEAST_WAIT, LONGEST_WAIT = 0.05, 1.0  # s between two looks at the clocks
 SWEEP_SECONDS = 5.0  # between two looks for what the engine gave up
-ASSOCIATIONS_PATIENCE, WORKERS_PATIENCE = 5.0, 20.0  # s; together under the 30 that SIGTERM may take
+ASSOCIATIONS_PATIENCE, COMMITMENTS_PATIENCE, WORKERS_PATIENCE = 5.0, 2.0, 20.0  # s; together under the 30 that SIGTERM may take
 
 
 def serve(config: Config, config_path: Path | None) -> int:
@@ -73,7 +74,8 @@ class Service:
         self.engine = Engine(config.state.dir)
         self.spool = Spool(config.state.dir, self.ledger, config.state.min_free_bytes)
         self.workers = Supervisor(config.worker.processes, config_path)
-        self._scp = Scp(config.listener, self.spool, self._wake_up)
+        self.committer = Committer(config.listener, self.ledger)
+        self._scp = Scp(config.listener, self.spool, self._wake_up, self.committer)
         self._web: web.Server | None = None
         self._limits = Limits(config.completion.quiet_seconds, config.completion.max_wait_seconds)
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -101,6 +103,7 @@ class Service:
         self.ledger.forget_workers()
         self._hand_over_again()
         self._scp.start()
+        self.committer.start()
         self._web = web.start(self.config, self.ledger, self)
         self.workers.start()  # last: a port that is taken ends us at once
         log.info(
@@ -205,6 +208,7 @@ class Service:
     def drain(self) -> None:
         """What is acknowledged is on disk already, so nothing here can lose it."""
         self._scp.stop(ASSOCIATIONS_PATIENCE)
+        self.committer.stop(COMMITMENTS_PATIENCE)
         self.workers.stop(WORKERS_PATIENCE)
         if self._web:
             self._web.stop()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from listener import commitment
 from listener.schema import MOVES, asides, deliveries, instances, jobs, studies
 
 
@@ -27,6 +28,7 @@ class Totals:
     instances: int
     instance_bytes: int
     kept_aside: int
+    commitments_open: int  # requests for storage commitment whose report was not accepted yet
     jobs: Mapping[tuple[str, str], int]  # by outcome and variant; the variant is empty where none answered
     findings: Mapping[tuple[str, str], int]  # by label and call
     agreements: Mapping[str, int]
@@ -43,6 +45,7 @@ def totals(c: Connection) -> Totals:
         instances=kept,
         instance_bytes=size,
         kept_aside=c.execute(select(func.count()).select_from(asides)).scalar_one(),
+        commitments_open=commitment.open_reports(c),
         jobs={(k[0], k[1] or ""): n for k, n in _counts(c, jobs.c.outcome, result["variant"].as_string(), where=done).items()},
         findings={
             (k[0], k[1]): n

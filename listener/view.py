@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from listener import commitment
 from listener.errors import UnknownStudy
 from listener.schema import asides, deliveries, documents, history, instances, jobs, studies, workers
 from pipeline.records import Geometry
@@ -83,6 +84,7 @@ def describe(c: Connection, uid: str) -> dict[str, Any]:
     if study is None:
         raise UnknownStudy(uid)
     steps = c.execute(select(history).where(history.c.study_uid == uid).order_by(history.c.id)).all()
+    promised = commitment.committed_at(c, uid)
     results = [_job(row) for row in c.execute(select(jobs).where(jobs.c.study_uid == uid).order_by(jobs.c.judged_at))]
     return {
         "study": uid,
@@ -96,7 +98,8 @@ def describe(c: Connection, uid: str) -> dict[str, Any]:
         "timings_ms": _hops(steps),
         "history": [{"at": iso(step.at), "state": step.state, "note": step.note or None} for step in steps],
         "instances": [
-            _instance(row) for row in c.execute(select(instances).where(instances.c.study_uid == uid).order_by(instances.c.path))
+            _instance(row, promised.get(row.sop_instance_uid))
+            for row in c.execute(select(instances).where(instances.c.study_uid == uid).order_by(instances.c.path))
         ],
         "kept_aside": [_aside(row) for row in c.execute(select(asides).where(asides.c.study_uid == uid).order_by(asides.c.received_at))],
         "results": results,
@@ -137,10 +140,10 @@ def _hops(steps: Sequence[Row[Any]]) -> dict[str, float]:
     return {step.state: round((after.at - step.at) * 1000, 1) for step, after in pairwise(steps)}
 
 
-def _instance(row: Row[Any]) -> dict[str, Any]:
+def _instance(row: Row[Any], committed_at: float | None) -> dict[str, Any]:
     """Without the headers: they may hold free text of the study."""
     columns = ("sop_instance_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid", "size", "sha256", "can_answer")
-    return {**{name: getattr(row, name) for name in columns}, "received_at": iso(row.received_at)}
+    return {**{name: getattr(row, name) for name in columns}, "received_at": iso(row.received_at), "committed_at": iso(committed_at)}
 
 
 def _aside(row: Row[Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian, JPEG2000Lossl
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind, Verification
 
 from listener import metrics
+from listener.committer import Committer
 from listener.config import Listener, Peer
 from listener.errors import NoListen
 from listener.ledger import Ledger
@@ -30,7 +31,9 @@ class Receiver:
         self.ledger = Ledger(folder)
         self.kept = 0
         settings = {"host": "127.0.0.1", "port": 0, "peers": (Peer(ae_title="CT01"),)} | settings
-        self.scp = Scp(Listener(**settings), Spool(folder, self.ledger, settings.pop("min_free_bytes", 0)), self._on_kept)
+        listener = Listener(**settings)
+        self.committer = Committer(listener, self.ledger)
+        self.scp = Scp(listener, Spool(folder, self.ledger, settings.pop("min_free_bytes", 0)), self._on_kept, self.committer)
         self.port = self.scp.start()
 
     def _on_kept(self) -> None:
@@ -149,7 +152,9 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     """0xA700 while there is too little space; the association stays open."""
     ledger = Ledger(tmp_path)
     spool = Spool(tmp_path, ledger, 1 << 62)
-    scp = Scp(Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),)), spool, lambda: None)
+    scp = Scp(
+        Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),)), spool, lambda: None, Committer(Listener(), receiver.ledger)
+    )
     port = scp.start()
     assert push(port, [dataset(), dataset(number=2)]) == [0xA700, 0xA700]
     spool._min_free_bytes = 0

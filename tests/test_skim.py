@@ -31,6 +31,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
 from listener import headers, skim
+from listener.committer import Committer
 from listener.config import Listener, Peer
 from listener.errors import NotDicom
 from listener.ledger import Ledger
@@ -230,7 +231,12 @@ def test_a_bomb_over_the_network_is_refused(tmp_path: Path) -> None:
     state.mkdir()
     ledger = Ledger(state)
     port = free_port()
-    scp = Scp(Listener(host="127.0.0.1", port=port, peers=(Peer(ae_title="CT01"),)), Spool(state, ledger, 0), lambda: None)
+    scp = Scp(
+        Listener(host="127.0.0.1", port=port, peers=(Peer(ae_title="CT01"),)),
+        Spool(state, ledger, 0),
+        lambda: None,
+        Committer(Listener(), ledger),
+    )
     scp.start()
     try:
         with scanner(port, [ds.SOPClassUID], syntaxes=[DeflatedExplicitVRLittleEndian]) as assoc:
