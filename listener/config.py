@@ -106,6 +106,10 @@ class Listener(_Section):
     port: ListenPort = 11112  # registered for DICOM (PS3.8 9.1.1)
     require_called_ae_title: bool = True
     max_associations: Annotated[int, Field(ge=1)] = 256
+    acse_seconds: Annotated[float, Field(gt=0)] = 30.0  # the ARTIM timer of PS3.8 9.1.5
+    pdu_seconds: Annotated[float, Field(gt=0)] = 30.0  # 128 KB in it are 35 kbit/s: slower than any line that carries images
+    network_seconds: Annotated[float, Field(gt=0)] = 600.0  # scanners hold an association open while they scan
+    max_object_bytes: Annotated[int, Field(ge=1)] = 4 << 30  # the length of one element of explicit VR ends there too (PS3.5 7.1.1)
     allow_any_peer: bool = False  # deny by default
     peers: tuple[Peer, ...] = ()
     tls: Tls = Tls()
