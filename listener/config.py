@@ -111,6 +111,7 @@ class Listener(_Section):
     network_seconds: Annotated[float, Field(gt=0)] = 600.0  # scanners hold an association open while they scan
     max_object_bytes: Annotated[int, Field(ge=1)] = 4 << 30  # the length of one element of explicit VR ends there too (PS3.5 7.1.1)
     allow_any_peer: bool = False  # deny by default
+    private_sop_classes: bool = True  # stored, never analysed; a scanner that is refused one may drop the study
     peers: tuple[Peer, ...] = ()
     tls: Tls = Tls()
 

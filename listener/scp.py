@@ -18,11 +18,12 @@ from typing import Any
 
 from pydicom.filewriter import write_file_meta_info
 from pynetdicom import AE, _config, evt
+from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from listener import config as configuration
 from listener import contexts, logs, metrics
-from listener.errors import CannotUnderstand, NoListen, Refused
+from listener.errors import CannotUnderstand, NoListen, NotStorage, Refused
 from listener.spool import Command, Spool
 
 log = logs.get()
@@ -61,7 +62,7 @@ class Scp:
         self._sessions: dict[Any, Session] = {}
         _config.LOG_HANDLER_LEVEL = "none"  # the library would describe every PDU
         self._ae = AE(settings.ae_title)
-        self._ae.supported_contexts = contexts.supported()
+        self._ae.supported_contexts = contexts.supported([Verification])  # each association gets what it proposes (_offer)
         self._ae.maximum_pdu_size = MAXIMUM_PDU
         self._ae.maximum_associations = settings.max_associations
         self._ae.acse_timeout, self._ae.dimse_timeout, self._ae.network_timeout = ACSE_TIMEOUT, NETWORK_TIMEOUT, NETWORK_TIMEOUT
@@ -77,6 +78,7 @@ class Scp:
             (evt.EVT_ABORTED, self._on_end, ["aborted"]),
             (evt.EVT_CONN_CLOSE, self._on_end, ["lost"]),
             (evt.EVT_DATA_RECV, _acknowledge),
+            (evt.EVT_SOP_COMMON, self._on_services),
             (evt.EVT_C_ECHO, self.handle_echo),
             (evt.EVT_C_STORE, self.handle_store),
         ]
@@ -114,11 +116,22 @@ class Scp:
         self._sessions[assoc] = session
         objection = objection_to(session, self._settings)
         if objection is None:
+            self._offer(assoc, request)
             return
         why, answer = objection
         self._rejected(session, why)
         assoc.acse.send_reject(*answer)
         assoc.kill()
+
+    def _offer(self, assoc: Any, request: Any) -> None:
+        """What this association may negotiate: of what it proposes that which we store, and C-ECHO."""
+        other = contexts.others(assoc.requestor.sop_class_common_extended.values())
+        proposed = [context.abstract_syntax for context in request.presentation_context_definition_list]
+        wanted = [name for name in proposed if name not in other]
+        assoc.acceptor.supported_contexts = contexts.supported(wanted, private=self._settings.private_sop_classes)
+
+    def _on_services(self, event: Any) -> dict[str, Any]:
+        return dict(contexts.services(context.abstract_syntax for context in event.assoc.acceptor.supported_contexts))
 
     def _on_full(self, event: Any) -> None:
         self._rejected(self._sessions[event.assoc], "listener.max_associations are open")
@@ -169,6 +182,8 @@ class Scp:
         request, began = event.request, time.perf_counter()
         if request.DataSet is None:
             raise CannotUnderstand("the request came without a data set")
+        if not contexts.is_storage(event.context.abstract_syntax):
+            raise NotStorage("its presentation context is of another service than storage")
         command = Command(str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID), session.peer, session.called)
         data = request.DataSet.getvalue()
         outcome, instance = self._spool.keep((_part_10_head(event.file_meta), data), command)
