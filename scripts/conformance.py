@@ -93,10 +93,11 @@ TABLES: dict[str, Callable[[], str]] = {
 def rewritten(text: str) -> str:
     """`text` with every table made anew. Raises ValueError where the place of one is missing."""
     for name, make in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.S)
         if not pattern.search(text):
             raise ValueError(f"CONFORMANCE.md has no place for the table {name}; add <!-- {name} --> and <!-- /{name} -->")
-        text = pattern.sub(lambda found, made=make(): f"{found[1]}{made}\n{found[2]}", text)  # type: ignore[misc]
+        opening, closing = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        text = pattern.sub((opening + make() + closing).replace("\\", "\\\\"), text)
     return text
 
 
