@@ -13,6 +13,7 @@
             OutOfResources         0xA700: disk or limits
             Mismatch               0xA900: data set and command disagree
             CannotUnderstand       0xC000: identifiers or data set that cannot be read
+            NotStorage             0x0122: a C-STORE where another service was negotiated (PS3.7 C.5.18)
 
 The DIMSE statuses are those of PS3.4 table B.2-1.
 """
@@ -92,3 +93,7 @@ class Mismatch(Refused):
 
 class CannotUnderstand(Refused):
     status = 0xC000
+
+
+class NotStorage(Refused):
+    status = 0x0122

@@ -21,6 +21,7 @@ from listener.config import Listener, Peer
 Answer = tuple[int, int, int]  # result, source, reason of the A-ASSOCIATE-RJ: PS3.8 table 9-21
 CALLING_UNKNOWN: Answer = (1, 1, 3)  # rejected-permanent, UL service-user, calling-AE-title-not-recognized
 CALLED_UNKNOWN: Answer = (1, 1, 7)  # called-AE-title-not-recognized
+CONGESTED: Answer = (2, 3, 1)  # rejected-transient, UL service-provider (presentation), temporary-congestion
 LIMIT_EXCEEDED: Answer = (2, 3, 2)  # rejected-transient, UL service-provider (presentation), local-limit-exceeded: senders try again
 
 

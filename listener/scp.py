@@ -1,81 +1,50 @@
-"""scp: the ports, associations as peers.py judges them, and one handler per DIMSE service, each returning a status (PS3.4 table B.2-1).
+"""scp: the ports, associations as peers.py judges them, and what is answered besides C-STORE (storing.py).
 
-A C-STORE is answered 0x0000 only after `spool.keep`: bytes and ledger row survive a power cut.
+    wire.py: a connection > EVT_REQUESTED: may it come in? > contexts it may use > C-STORE, C-ECHO, N-ACTION > its end
 """
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
-from pydicom.filewriter import write_file_meta_info
 from pynetdicom import AE, _config, evt
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.sop_class import Verification
 
 from listener import config as configuration
 from listener import contexts, logs, metrics, peers, tls
 from listener.committer import Committer
-from listener.errors import CannotUnderstand, NoListen, Refused
-from listener.spool import Command, Spool
+from listener.errors import NoListen
+from listener.spool import Spool
+from listener.storing import Session, Storing
+from listener.wire import Patience, Server
+from pipeline.records import Instance
 
 log = logs.get()
 
 MAXIMUM_PDU = 131072  # bytes; 16384, the library's default, costs a third of the speed
-ACSE_TIMEOUT = 30.0  # s, from connection to A-ASSOCIATE-RQ, and for the release
-NETWORK_TIMEOUT = 600.0  # s of silence; scanners hold an association open while they scan
 SEAT_PATIENCE = 0.25  # s for the end of an association that a sender takes for over: it calls again before its release is booked here
-
-
-class _Server(ThreadedAssociationServer):  # type: ignore[misc]
-    request_queue_size = 256  # with the library's 5, a burst of 64 senders loses connections
-    daemon_threads = True  # nobody waits for a handshake when we stop
-    door: tls.Door | None = None  # of the TLS port; the library would shake hands in the accept loop, where one silent client stops all
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """In the connection's own thread."""
-        entered = self.door.enter(request, client_address[0]) if self.door else request
-        if entered is not None:
-            super().finish_request(entered, client_address)
-
-
-@dataclass(slots=True)
-class Session:
-    """What belongs to one association: who called, and what came."""
-
-    assoc: str  # id in the log
-    peer: str
-    called: str
-    address: str
-    instances: int = 0
-    accepted: bool = False
-    seat: peers.Admitted | None = None  # what it was let in by; None before, and for those that were not
-
-    @property
-    def names(self) -> dict[str, str]:
-        return {"assoc": self.assoc, "peer": self.peer}
 
 
 class Scp:
     """Our storage, verification and storage commitment SCP. `on_kept` is called after each instance that was new."""
 
-    def __init__(self, settings: configuration.Listener, spool: Spool, on_kept: Callable[[], None], committer: Committer) -> None:
-        self._settings, self._spool, self._on_kept, self._committer = settings, spool, on_kept, committer
+    def __init__(self, settings: configuration.Listener, spool: Spool, on_kept: Callable[[Instance], None], committer: Committer) -> None:
+        self._settings, self._spool, self._committer = settings, spool, committer
         self._sessions: dict[Any, Session] = {}
+        self._storing = Storing(spool, self._sessions, on_kept, settings.max_refused)
+        self._patience = Patience(settings.acse_seconds, settings.pdu_seconds, settings.network_seconds)
         _config.LOG_HANDLER_LEVEL = "none"  # the library would describe every PDU
         self._ae = AE(settings.ae_title)
-        self._ae.supported_contexts = contexts.supported()
+        self._ae.supported_contexts = contexts.supported([Verification])  # each association gets what it proposes (_offer)
         self._ae.maximum_pdu_size = MAXIMUM_PDU
-        self._ae.maximum_associations = settings.max_associations
-        self._ae.acse_timeout, self._ae.dimse_timeout, self._ae.network_timeout = ACSE_TIMEOUT, NETWORK_TIMEOUT, NETWORK_TIMEOUT
-        self._servers: list[_Server] = []
+        self._ae.maximum_associations = 1 << 30  # counted here: the library would count connections that have not asked for anything
+        self._ae.network_timeout = settings.network_seconds
+        self._servers: list[Server] = []
         self._seats = threading.Condition()
         self.port: int | None = None  # listened on, once started; None: TLS only
         self.tls_port: int | None = None  # None: plain only
@@ -103,21 +72,19 @@ class Scp:
         handlers = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ACCEPTED, self._on_accepted),
-            (evt.EVT_REJECTED, self._on_full),
             (evt.EVT_RELEASED, self._on_end, ["released"]),
             (evt.EVT_ABORTED, self._on_end, ["aborted"]),
             (evt.EVT_CONN_CLOSE, self._on_end, ["lost"]),
-            (evt.EVT_DATA_RECV, _acknowledge),
+            (evt.EVT_SOP_COMMON, self._on_services),
             (evt.EVT_C_ECHO, self.handle_echo),
-            (evt.EVT_C_STORE, self.handle_store),
             (evt.EVT_N_ACTION, self.handle_commitment),
         ]
         address = (self._settings.host, port)
         try:
-            server = self._ae.make_server(address, evt_handlers=handlers, server_class=_Server)
+            server = self._ae.make_server(address, evt_handlers=handlers, server_class=Server)
         except OSError as error:
             raise NoListen(*address, error.strerror or "refused", key) from error
-        server.door = door
+        server.door, server.patience, server.store = door, self._patience, self._storing
         self._ae._servers.append(server)  # as AE.start_server does, which offers no server_class
         self._servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name=key, daemon=True).start()
@@ -135,7 +102,8 @@ class Scp:
         deadline = time.monotonic() + patience
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(0.05)
-        self._ae.shutdown()
+        for assoc in self._ae.active_associations:
+            assoc.end()
 
     # Association
 
@@ -152,6 +120,8 @@ class Scp:
                 self._rejected(session, verdict.why)
                 assoc.acse.send_reject(*verdict.answer)
                 assoc.kill()
+            else:
+                self._offer(assoc, request)
 
     def _judged(self, session: Session, connection: Any) -> peers.Admitted | peers.Rejected:
         shown, secured = tls.fingerprint(connection), isinstance(connection, ssl.SSLSocket)
@@ -160,19 +130,33 @@ class Scp:
 
     def _seated(self, session: Session, admitted: peers.Admitted) -> peers.Admitted | peers.Rejected:
         """Takes one of the places that its block has, which `_on_end` gives back."""
+        if self._spool.is_full:
+            return peers.Rejected("less than state.min_free_bytes is free; free the disk of state.dir", peers.CONGESTED)
         with self._seats:
+            if not self._seats.wait_for(lambda: self._open_now() < self._settings.max_associations, SEAT_PATIENCE):
+                return peers.Rejected("listener.max_associations are open", peers.LIMIT_EXCEEDED)
             if not self._seats.wait_for(lambda: self._taken(session, admitted) < admitted.most, SEAT_PATIENCE):
                 return peers.Rejected(f"{admitted.most} associations of it are open (max_associations_per_peer)", peers.LIMIT_EXCEEDED)
             session.seat = admitted
         return admitted
+
+    def _open_now(self) -> int:
+        return sum(other.seat is not None and assoc.is_alive() for assoc, other in list(self._sessions.items()))
 
     def _taken(self, session: Session, admitted: peers.Admitted) -> int:
         """Associations that are open under the same name by the same block."""
         open_now = [other for assoc, other in list(self._sessions.items()) if assoc.is_alive()]
         return sum(other.seat == admitted and other.peer == session.peer for other in open_now)
 
-    def _on_full(self, event: Any) -> None:
-        self._rejected(self._sessions[event.assoc], "listener.max_associations are open")
+    def _offer(self, assoc: Any, request: Any) -> None:
+        """What this association may negotiate: of what it proposes that which we store, and the services that we answer."""
+        other = contexts.others(assoc.requestor.sop_class_common_extended.values())
+        proposed = [context.abstract_syntax for context in request.presentation_context_definition_list]
+        wanted = [name for name in proposed if name not in other]
+        assoc.acceptor.supported_contexts = contexts.supported(wanted, private=self._settings.private_sop_classes)
+
+    def _on_services(self, event: Any) -> dict[str, Any]:
+        return dict(contexts.services(context.abstract_syntax for context in event.assoc.acceptor.supported_contexts))
 
     def _rejected(self, session: Session, why: str) -> None:
         metrics.associations.labels(outcome="rejected").inc()
@@ -205,59 +189,5 @@ class Scp:
         log.debug("echo.answered", **self._sessions[event.assoc].names)
         return 0x0000
 
-    def handle_store(self, event: Any) -> int:
-        session = self._sessions[event.assoc]
-        request, began = event.request, time.perf_counter()
-        try:
-            status = self._store(event, session)
-        except Refused as error:
-            metrics.instances.labels(outcome="refused").inc()
-            shown = {"sop_class_uid": str(request.AffectedSOPClassUID), "sop_instance_uid": error.uid, "status": f"0x{error.status:04X}"}
-            log.warning("instance.refused", **session.names, **shown, reason=error.why)
-            status = error.status
-        metrics.store_seconds.observe(time.perf_counter() - began)
-        return status
-
     def handle_commitment(self, event: Any) -> tuple[int, None]:
         return self._committer.asked(event, self._sessions[event.assoc].names), None
-
-    def _store(self, event: Any, session: Session) -> int:
-        request, began = event.request, time.perf_counter()
-        if request.DataSet is None:
-            raise CannotUnderstand("the request came without a data set")
-        command = Command(str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID), session.peer, session.called)
-        data = request.DataSet.getvalue()
-        outcome, instance = self._spool.keep((_part_10_head(event.file_meta), data), command)
-        session.instances += 1
-        metrics.instances.labels(outcome=outcome).inc()
-        facts = {"study_uid": instance.study_uid, "sop_instance_uid": instance.sop_instance_uid}
-        if outcome == "kept":
-            metrics.received_bytes.inc(instance.size)
-            ms = round((time.perf_counter() - began) * 1000, 1)
-            log.info("instance.kept", **session.names, **facts, bytes=instance.size, ms=ms)
-            self._on_kept()
-        elif outcome == "conflict":
-            log.error("instance.conflict", **session.names, **facts, reason="same UID, other bytes: kept aside, not mixed in")
-        else:
-            log.info(f"instance.{outcome}", **session.names, **facts)
-        return 0x0000
-
-
-def _acknowledge(event: Any) -> None:
-    """Lets the kernel acknowledge what came at once; it forgets that it was asked (tcp(7)), so we ask with each PDU.
-
-    A sender that sets no TCP_NODELAY, as dcmtk and pynetdicom, keeps the rest of a data set until its command is acknowledged, which
-    takes 40 ms unasked: 55 ms an instance, measured, instead of 12.
-    """
-    connection = event.assoc.dul.socket
-    if connection and connection.socket:
-        with suppress(OSError):  # it hung up meanwhile
-            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-
-def _part_10_head(meta: Any) -> bytes:
-    """Preamble, prefix and file meta information (PS3.10 7.1)."""
-    head = BytesIO()
-    head.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(head, meta)
-    return head.getvalue()

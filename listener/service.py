@@ -29,15 +29,18 @@ from listener.config import Config
 from listener.eligibility import reason_against
 from listener.engine import Engine
 from listener.errors import AlreadyRunning, NoState
+from listener.index import Index
 from listener.ledger import FILE, Ledger
 from listener.scp import Scp
 from listener.spool import Spool
 from listener.supervisor import Supervisor
 from listener.web import app as web
+from pipeline.records import Instance
 
 log = logs.get()
 
 LEAST_WAIT, LONGEST_WAIT = 0.05, 1.0  # s between two looks at the clocks
+READ_SECONDS = 0.2  # of reading headers before the clocks are looked at again
 SWEEP_SECONDS = 5.0  # between two looks for what the engine gave up
 ASSOCIATIONS_PATIENCE, COMMITMENTS_PATIENCE, WORKERS_PATIENCE = 5.0, 2.0, 20.0  # s; together under the 30 that SIGTERM may take
 
@@ -72,10 +75,11 @@ class Service:
         self.ledger = Ledger(config.state.dir)
         engine.prepare(config.state.dir)
         self.engine = Engine(config.state.dir)
-        self.spool = Spool(config.state.dir, self.ledger, config.state.min_free_bytes)
+        self.spool = Spool(config.state.dir, self.ledger, config.state.min_free_bytes, config.listener.max_object_bytes)
+        self.index = Index(self.ledger, lambda: self.spool.is_calm)
         self.workers = Supervisor(config.worker.processes, config_path)
         self.committer = Committer(config.listener, self.ledger)
-        self._scp = Scp(config.listener, self.spool, self._wake_up, self.committer)
+        self._scp = Scp(config.listener, self.spool, self._on_kept, self.committer)
         self._web: web.Server | None = None
         self._limits = Limits(config.completion.quiet_seconds, config.completion.max_wait_seconds)
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -128,8 +132,8 @@ class Service:
         self._stop.set()
         self._wake.set()
 
-    def _wake_up(self) -> None:
-        """An instance was kept."""
+    def _on_kept(self, instance: Instance) -> None:
+        self.index.note(instance)
         self._wake.set()
 
     # Serve
@@ -149,6 +153,7 @@ class Service:
 
     def _tick(self, now: float) -> float:
         """One round; seconds until the next one is due."""
+        unread = self.index.work(READ_SECONDS)
         due = self._judge(now)
         for job in self.ledger.jobs_to_hand_over():
             self.engine.hand_over(job)
@@ -166,7 +171,7 @@ class Service:
                 pid=os.getpid(),
                 version=version("vitalcheck"),
             )
-        return min(LONGEST_WAIT, max(0.0, due - now)) if self._ready else LEAST_WAIT
+        return min(LONGEST_WAIT, max(0.0, due - now)) if self._ready and not unread else LEAST_WAIT
 
     def _judge(self, now: float) -> float:
         """A verdict for every study that can have one; when the next one is due."""
@@ -181,6 +186,7 @@ class Service:
 
     def _conclude(self, uid: str, clock: Clock, because: str, now: float) -> None:
         """A complete study becomes a job, or is declined where nothing in it could be analysed."""
+        self.index.settle(uid)
         study = self.ledger.study(uid)
         reason = reason_against(study) if study else None
         if reason is not None:

@@ -347,11 +347,7 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
 
     def _break_off(self) -> None:
         """A-ABORT by the upper layer (PS3.8 9.3.8), and the end of it."""
-        abort = A_ABORT_RQ()
-        abort.source, abort.reason_diagnostic = 0x02, 0x00
-        with suppress(Exception):
-            self.socket.socket.sendall(abort.encode())
-        self.assoc.broken()
+        self.assoc.end()
         self._kill_thread = True
 
 
@@ -385,6 +381,18 @@ class Assoc(Association):  # type: ignore[misc]
         self._kill = True
         self.wake()
         super().kill()
+
+    def abort_soon(self) -> None:
+        """Once the answer that is being written has gone out."""
+        threading.Thread(target=self.end, daemon=True).start()
+
+    def end(self) -> None:
+        """A-ABORT, and the connection is closed, whatever its threads wait for."""
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = 0x02, 0x00
+        with suppress(Exception):
+            self.dul.socket.socket.sendall(abort.encode())
+        self.broken()
 
     def hang_up(self) -> None:
         """From outside, whatever its threads wait for."""

@@ -29,7 +29,7 @@ from scripts.model_report import FOOTNOTE
 
 ROOT = Path(__file__).parent.parent
 LISTS: dict[str, type[BaseModel]] = {"listener.peers": Peer, "destinations": Destination}
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONFORMANCE.md", *sorted((ROOT / "docs").glob("*.md"))]
 STUDIES, MANIFEST = ROOT / "docs" / "studies.md", ROOT / "docs" / "manifest.md"
 SILENT = {"claim", "display", "envelope", "extras", "infer", "language", "page", "picture", "places", "records"}  # these give no reasons
 SILENT |= {"report", "run", "traits", "vocabulary", "wording"}

@@ -217,7 +217,7 @@ def test_unreadable(tmp_path: Path, syntax: str, said: str) -> None:
 
 def test_every_syntax_that_is_received() -> None:
     """Each syntax that the receiver accepts can be read and is tested above, or says why not."""
-    tested = {str(encoder.syntax) for encoder in ENCODERS} | {syntaxes.EXPLICIT}
+    tested = {str(encoder.syntax) for encoder in ENCODERS} | {syntaxes.EXPLICIT, syntaxes.ENCAPSULATED}
 
     untested = [syntax.name for syntax in contexts.TRANSFER_SYNTAXES if str(syntax) not in tested and syntaxes.why_not(syntax) is None]  # type: ignore[attr-defined]
 
