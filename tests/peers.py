@@ -259,24 +259,30 @@ def _toml(port: int, http_port: int, pacs_port: int | None, sections: dict[str, 
     }
     for name, keys in sections.items():
         base.setdefault(name, {}).update(keys)
-    lines = [f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()) for name, keys in base.items()]
-    lines.append('[[listener.peers]]\nae_title = "CT01"\n[[listener.peers]]\nae_title = "ORTHANC"\nhost = "127.0.0.0/8"\n')
+    peers = base["listener"].pop("peers", [{"ae_title": "CT01"}, {"ae_title": "ORTHANC", "host": "127.0.0.0/8"}])
+    lines = [_table(f"[{name}]", keys) for name, keys in base.items()]
+    lines += [_table("[[listener.peers]]", peer) for peer in peers]
     if pacs_port is not None:
         lines.append(f'[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {pacs_port}\n')
     return "\n".join(lines)
 
 
+def _table(head: str, keys: dict[str, Any]) -> str:
+    return f"{head}\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
 class Orthanc:
     """Debian's Orthanc as a child process: a PACS with a REST interface that needs no mock."""
 
-    def __init__(self, folder: Path, ai_port: int, ae_title: str = "PACS") -> None:
+    def __init__(self, folder: Path, ai_port: int, ae_title: str = "PACS", *, commitments: bool = False) -> None:
         program = need("Orthanc")
         self.port, self.http_port = free_port(), free_port()
+        ai = {"AET": "VITALCHECK", "Host": "127.0.0.1", "Port": ai_port, "LocalAet": "ORTHANC", "AllowStorageCommitment": commitments}
         settings = {
             "StorageDirectory": str(folder / "orthanc"), "IndexDirectory": str(folder / "orthanc"), "Plugins": [],
             "HttpPort": self.http_port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "HttpBindAddresses": ["127.0.0.1"],
             "DicomPort": self.port, "DicomAet": ae_title, "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False,
-            "DicomModalities": {"AI": {"AET": "VITALCHECK", "Host": "127.0.0.1", "Port": ai_port, "LocalAet": "ORTHANC"}},
+            "DicomModalities": {"AI": ai},
         }  # fmt: skip
         (folder / "orthanc").mkdir(parents=True, exist_ok=True)
         path = folder / "orthanc.json"

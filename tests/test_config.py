@@ -157,7 +157,6 @@ def test_wrong_configuration_is_refused_in_one_line(file: Path, text: str, told:
     [
         ('[state]\ndatabase = "postgresql://u:geheim@db/v"', "state.database: Postgres is not built yet"),
         ("[state]\nmax_age_days = 30", "state.max_age_days: retention is not built yet"),
-        ('[[listener.peers]]\nae_title = "A"\nport = 11113', "storage commitment is not built yet"),
         ('[[destinations]]\nname = "p"\nae_title = "P"\nhost = "h"\nport = 1\ntls = true', "destinations.tls: TLS is not built yet"),
         ("[models]\nenabled = []", "models.enabled: name one model at least"),
         ('[models]\nenabled = ["a", "b", "a"]', "models.enabled: one model stands there twice"),

@@ -152,9 +152,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     """0xA700 while there is too little space; the association stays open."""
     ledger = Ledger(tmp_path)
     spool = Spool(tmp_path, ledger, 1 << 62)
-    scp = Scp(
-        Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),)), spool, lambda: None, Committer(Listener(), receiver.ledger)
-    )
+    scp = Scp(Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),)), spool, lambda: None, Committer(Listener(), ledger))
     port = scp.start()
     assert push(port, [dataset(), dataset(number=2)]) == [0xA700, 0xA700]
     spool._min_free_bytes = 0
