@@ -3,7 +3,7 @@
     python -m scripts.bench_peers stock PORT FOLDER     pynetdicom as its documentation has it: public names, default settings, a file each
     python -m scripts.bench_peers sink PORT FOLDER      keeps nothing: reads and answers, which shows what the senders could send at most
 
-Neither makes anything durable. `stock` is faster than pynetdicom's own `storescp` program, which decodes each data set and encodes it again.
+Neither makes anything durable. `stock` is faster than pynetdicom's own `storescp` program, which decodes each data set to encode it again.
 """
 
 from __future__ import annotations

@@ -101,7 +101,18 @@ def _product(folder: Path, port: int, http_port: int) -> list[str]:
 def _storescp(folder: Path, port: int, _http_port: int) -> list[str]:
     """One process for each association, and bytes written as they came: the fastest that it offers."""
     (folder / "kept").mkdir()
-    return [program("storescp"), "--fork", "--bit-preserving", "--max-pdu", "131072", "-aet", CALLED, "-od", str(folder / "kept"), str(port)]
+    return [
+        program("storescp"),
+        "--fork",
+        "--bit-preserving",
+        "--max-pdu",
+        "131072",
+        "-aet",
+        CALLED,
+        "-od",
+        str(folder / "kept"),
+        str(port),
+    ]
 
 
 def _orthanc(folder: Path, port: int, http_port: int) -> list[str]:

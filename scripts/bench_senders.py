@@ -287,4 +287,3 @@ def elements_of(command_set: bytes) -> dict[int, bytes]:
         values[element] = command_set[place + 8 : place + 8 + length]
         place += 8 + length
     return values
-
