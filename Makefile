@@ -13,7 +13,7 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
+.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline prove-kills model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
@@ -51,6 +51,9 @@ bench: .venv/.base  ## int8 against fp32 on this CPU, and the pipeline stage by 
 
 bench-pipeline: .venv/.base  ## ms per slice of decode, prepare, infer and report for 24, 160 and 600 slices, and the share of each
 	@$(BIN)/python -m scripts.bench_pipeline
+
+prove-kills: .venv/.base  ## 20 SIGKILLs of the receiver while 4 senders push: nothing acknowledged is lost (1 to 2 minutes)
+	@$(BIN)/python -m scripts.prove_kills
 
 model-report: .venv/.train  ## docs/model-report.md with its plots and the model's card, again from the model's folder and docs/measured
 	@$(BIN)/python -m scripts.model_report

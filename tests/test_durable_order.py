@@ -109,7 +109,7 @@ def acknowledged(call: Call) -> str | None:
 
 
 def is_in_order(log: list[Call], uid: str, answer: Call) -> None:
-    """sync of the file > its name > sync of the folder, and of the parent of a new one; its row > sync of the ledger; all before its answer."""
+    """sync of the file > its name > sync of the folder and of a new one's parent; its row > sync of the ledger; all before its answer."""
     name = f"{uid}.dcm"
     rename = one(call for call in log if call.name.startswith(("rename", "link")) and call.names(name))
     part = rename.strings[0].decode()
