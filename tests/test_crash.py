@@ -106,7 +106,7 @@ def test_a_signal_while_starting_is_heeded(make: Make) -> None:
 
 
 def test_killed_while_four_senders_push(tmp_path: Path) -> None:
-    """Every object that was acknowledged lies there as sent, with its row; no file is torn, no part is left. `make prove-kills` does it 20 times."""
+    """What was acknowledged lies there as sent, with its row; no file is torn, no part is left. `make prove-kills` does it 20 times."""
     found = list(prove(tmp_path, kills=2))
     assert found[-1].acknowledged > 8
     assert found == [Found(one.kill, one.acknowledged, 0, 0, 0, 0) for one in found]
