@@ -13,7 +13,7 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline bench-receive model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
+.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline bench-receive prove-kills model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
@@ -54,6 +54,9 @@ bench-pipeline: .venv/.base  ## ms per slice of decode, prepare, infer and repor
 
 bench-receive: .venv/.base  ## receiving beside storescp, Orthanc and pynetdicom: docs/benchmarks/receive.md (OPTIONS=--quick; Debian: dcmtk, orthanc)
 	@$(BIN)/python -m scripts.bench_receive $(OPTIONS)
+
+prove-kills: .venv/.base  ## 20 SIGKILLs of the receiver while 4 senders push: nothing acknowledged is lost (1 to 2 minutes)
+	@$(BIN)/python -m scripts.prove_kills
 
 model-report: .venv/.train  ## docs/model-report.md with its plots and the model's card, again from the model's folder and docs/measured
 	@$(BIN)/python -m scripts.model_report

@@ -177,6 +177,10 @@ class Node:
         wait_for(ready, 90, "service.ready")
 
     @property
+    def spool(self) -> Path:
+        return self.state / "spool"
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
