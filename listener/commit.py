@@ -26,7 +26,7 @@ class _Place(Generic[T, R]):
 
 
 class GroupCommit(Generic[T, R]):
-    """`commit` gets a batch in order of arrival and answers for each item, with a result or an exception; what it raises, all of them get."""
+    """`commit` gets a batch in order of arrival and answers for each item: a result or an exception; what it raises, all of them get."""
 
     def __init__(self, commit: Callable[[Sequence[T]], Sequence[R | Exception]]) -> None:
         self._commit = commit

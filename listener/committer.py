@@ -25,6 +25,7 @@ from listener.commitment_wire import Asking
 from listener.config import Listener, Peer
 from listener.errors import NotTaken
 from listener.ledger import Ledger
+from listener.peers import within
 
 log = logs.get()
 
@@ -236,7 +237,6 @@ def pause_after(attempt: int) -> float:
 
 def where(due: Due, peers: Iterable[Peer]) -> tuple[str, int] | None:
     """Host and port that a peer's reports go to: its `host` where that is an address, else where it asked from. None: it has no `port`."""
-    from listener.scp import within  # it imports us
 
     for peer in peers:
         if peer.ae_title == due.peer and peer.port and (peer.host is None or within(due.address, peer.host)):

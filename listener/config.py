@@ -126,7 +126,7 @@ class Listener(_Section):
     pdu_seconds: Annotated[float, Field(gt=0)] = 30.0  # 128 KB in it are 35 kbit/s: slower than any line that carries images
     network_seconds: Annotated[float, Field(gt=0)] = 600.0  # scanners hold an association open while they scan
     max_object_bytes: Annotated[int, Field(ge=1)] = 4 << 30  # the length of one element of explicit VR ends there too (PS3.5 7.1.1)
-    max_refused: Annotated[int, Field(ge=1)] = 1000  # of one association; a PACS that is moved sends thousands of them, and some are no DICOM
+    max_refused: Annotated[int, Field(ge=1)] = 1000  # of one association; an old archive that is moved may hold some hundred
     max_associations_per_peer: Annotated[int, Field(ge=1)] = 64  # a sender that opens one for each instance leaves room for others
     allow_any_peer: bool = False  # deny by default
     private_sop_classes: bool = True  # stored, never analysed; a scanner that is refused one may drop the study

@@ -86,7 +86,7 @@ def read(path: Path, *, received_at: float | None = None) -> Instance:
 
 
 def application_entities(path: Path) -> tuple[str, str]:
-    """Sending and Receiving AE Title, as the file meta information names them (PS3.10 table 7.1-1); "" where it does not. Raises NotDicom."""
+    """Sending and Receiving AE Title as the file meta information names them (PS3.10 table 7.1-1), or "". Raises NotDicom."""
     try:
         with path.open("rb") as stream:
             meta = _meta(stream)

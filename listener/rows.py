@@ -11,7 +11,6 @@ from sqlalchemy import Row
 
 from pipeline.records import Document, Headers, Instance, Predecessor, Report, Study
 
-
 UNREAD = Headers(has_pixels=False)
 """What stands in for the headers of an instance until they are read (index.py)."""
 NO_HEADERS = "{}"  # and how that lies in the ledger

@@ -1,6 +1,6 @@
 """scp: the ports, associations as peers.py judges them, and what is answered besides C-STORE (storing.py).
 
-    wire.py: a connection > EVT_REQUESTED: may it come in? > contexts it may use > C-STORE, C-ECHO, N-ACTION > its end
+wire.py: a connection > EVT_REQUESTED: may it come in? > contexts it may use > C-STORE, C-ECHO, N-ACTION > its end
 """
 
 from __future__ import annotations

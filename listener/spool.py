@@ -20,11 +20,11 @@ from typing import Literal
 from sqlalchemy.exc import SQLAlchemyError
 
 from listener import headers, logs, uids
+from listener.arrivals import Arrival
 from listener.commit import GroupCommit
 from listener.eligibility import can_answer
 from listener.errors import CannotUnderstand, Mismatch, NotDicom, OutOfResources
 from listener.incoming import Command, Incoming, Room, is_full, write_all
-from listener.arrivals import Arrival
 from listener.ledger import Ledger
 from listener.rows import UNREAD
 from pipeline.records import Instance
@@ -60,7 +60,7 @@ class Spool:
     # An instance comes in
 
     def receive(self, command: Command) -> Incoming:
-        """Where the data set that `command` announced is written to; `keep` or `give_up` ends it. Raises CannotUnderstand, OutOfResources."""
+        """Where the data set that `command` announced goes; `keep` or `give_up` ends it. Raises CannotUnderstand, OutOfResources."""
         _check_uid(command.sop_instance_uid, "Affected SOP Instance UID")
         incoming = Incoming(self._incoming, command, self._room)
         with self._counting:
@@ -130,7 +130,8 @@ class Spool:
 
     def _place_all(self, waiting: Sequence[_Waiting]) -> list[Placed | Exception]:
         """Renames each to where it belongs, syncs the folders once, and writes all rows in one transaction."""
-        batch = _Batch(self.folder, self._ledger, self._ledger.find_all((w.instance.study_uid, w.instance.sop_instance_uid) for w in waiting))
+        held = self._ledger.find_all((one.instance.study_uid, one.instance.sop_instance_uid) for one in waiting)
+        batch = _Batch(self.folder, self._ledger, held)
         placed = [batch.place(one) for one in waiting]
         try:
             for folder in batch.folders:
@@ -188,7 +189,7 @@ class _Batch:
         if target.parent not in self.folders and not target.parent.is_dir():
             target.parent.mkdir(mode=0o700)
             self.folders[target.parent.parent] = None
-        os.rename(part, target)
+        part.rename(target)
         self.folders[target.parent] = None
         return replace(instance, path=target)
 

@@ -32,6 +32,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -263,8 +264,8 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
     def __init__(self, assoc: Assoc) -> None:
         super().__init__(assoc)
         self._bell = _Bell()
-        self.to_provider_queue = _Ringing(self._bell.ring)
-        self.to_user_queue = _Ringing(assoc.wake)
+        self.to_provider_queue: queue.Queue[Any] = _Ringing(self._bell.ring)
+        self.to_user_queue: queue.Queue[Any] = _Ringing(assoc.wake)
         self._stream: Stream | None = None
 
     def kill_dul(self) -> None:
@@ -282,8 +283,11 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
         try:
             while not self._kill_thread:
                 self._turn()
-        except Exception as error:  # noqa: BLE001 - an event that its state does not know, or a queue that another thread emptied
+        except (InvalidEventError, queue.Empty) as error:  # what its state does not know, or what another thread took away
             log.debug("assoc.broken", error=logs.explain(error))
+            self._break_off()
+        except Exception as error:  # noqa: BLE001 - of one association; the others go on
+            log.error("assoc.broken", error=logs.explain(error))
             self._break_off()
         finally:
             if self._stream:
@@ -305,7 +309,7 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
 
     def _sleep(self) -> None:
         """Until there is something to read, to send or to time out."""
-        connection = self.socket.socket if self.socket else None
+        connection: Any = self.socket.socket if self.socket else None
         if self.socket.ready:
             return
         waiting = select.poll()
@@ -354,7 +358,7 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
 class _Messages(DIMSEServiceProvider):  # type: ignore[misc]
     def __init__(self, assoc: Assoc) -> None:
         super().__init__(assoc)
-        self.msg_queue = _Ringing(assoc.wake)
+        self.msg_queue: queue.Queue[Any] = _Ringing(assoc.wake)
 
 
 class Assoc(Association):  # type: ignore[misc]
@@ -452,4 +456,4 @@ class Assoc(Association):  # type: ignore[misc]
         return True
 
     def _time_left(self) -> float:
-        return min(LONGEST_SLEEP, max(0.0, self.dul._idle_timer.remaining) + 0.001)
+        return min(LONGEST_SLEEP, max(0.0, float(self.dul._idle_timer.remaining)) + 0.001)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from listener import headers
+from listener.incoming import Command
+from listener.index import Index
+from listener.ledger import Ledger
+from listener.spool import Spool
 from pipeline.records import Instance
 
 SECRET = "Geheim^Patient"  # must never be seen outside of the spool
@@ -54,6 +60,36 @@ def write(folder: Path, ds: FileDataset) -> Path:
     path = folder / f"{ds.SOPInstanceUID}.dcm"
     ds.save_as(path, enforce_file_format=True)
     return path
+
+
+def part_10(ds: FileDataset) -> bytes:
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def data_set(raw: bytes) -> bytes:
+    """What follows the file meta information, whose group length stands first (PS3.10 7.1)."""
+    return raw[144 + int.from_bytes(raw[140:144], "little") :]
+
+
+def keep(spool: Spool, ds: FileDataset, command: Command | None = None, raw: bytes | None = None) -> tuple[str, Instance]:
+    """As C-STORE does; what became of the instance. `raw`: the data set in other bytes than its own."""
+    syntax = str(ds.file_meta.TransferSyntaxUID)
+    told = command or Command(ds.SOPClassUID, ds.SOPInstanceUID, "CT01", "VITALCHECK", syntax)
+    incoming = spool.receive(replace(told, transfer_syntax_uid=syntax))
+    try:
+        incoming.write(data_set(part_10(ds)) if raw is None else raw)
+        incoming.flush()
+    except BaseException:
+        spool.give_up(incoming)
+        raise
+    return spool.keep(incoming)
+
+
+def read_headers(ledger: Ledger) -> None:
+    """As the receiver does in the pauses between instances."""
+    Index(ledger, lambda: True).work(60)
 
 
 def instance(folder: Path, study_uid: str = "1.2.3", *, received_at: float = 0.0, **more: Any) -> Instance:

@@ -59,7 +59,7 @@ class House:
         self.settings = Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01", port=reports),))
         self.committer = Committer(self.settings, self.ledger)
         self.spool = Spool(folder, self.ledger, 0)
-        self._scp = Scp(self.settings, self.spool, lambda: None, self.committer)
+        self._scp = Scp(self.settings, self.spool, lambda _: None, self.committer)
         self.port = self._scp.start()
         self.committer.start()
 

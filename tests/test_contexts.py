@@ -18,6 +18,7 @@ from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.presentation import build_context
 
 from listener import contexts
+from listener.committer import Committer
 from listener.config import Listener, Peer
 from listener.eligibility import can_answer
 from listener.ledger import Ledger
@@ -50,7 +51,7 @@ class Node:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.ledger = Ledger(folder)
         listener = Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),), **settings)
-        self.scp = Scp(listener, Spool(folder, self.ledger, 0), lambda: None)
+        self.scp = Scp(listener, Spool(folder, self.ledger, 0), lambda _: None, Committer(listener, self.ledger))
         self.port = self.scp.start()
 
     def stored(self, ds: FileDataset) -> bytes:

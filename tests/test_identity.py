@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from objects import SECRET, dataset, instance, write
+from objects import SECRET, dataset, instance, keep, read_headers
 from pydicom.uid import EncapsulatedPDFStorage, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from listener import headers
 from listener.ledger import Ledger
 from listener.rows import Job
-from listener.spool import Command, Spool
+from listener.spool import Spool
 from pipeline.identity import contradiction
 from pipeline.records import Study
 
@@ -148,10 +148,10 @@ class Node:
         ds = dataset(number=number, **WHOLE | {"SeriesDescription": "T1 SE", "BodyPartExamined": "HEAD"} | more)
         if implicit:
             ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-        data = write(self.scratch, ds).read_bytes()
-        return self.spool.keep([data], Command(ds.SOPClassUID, ds.SOPInstanceUID, "SCANNER", "VITALCHECK"))[0]
+        return keep(self.spool, ds)[0]
 
     def judge(self) -> Job:
+        read_headers(self.ledger)
         study = self.ledger.answering("1.2.3")
         assert study is not None
         job = self.ledger.queue(study, self.ledger.receiving()["1.2.3"], "quiet for 3 s", time.time())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from objects import dataset, write
+from objects import dataset, keep, read_headers
 from peers import Node, StoragePeer, push, wait_for
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
@@ -23,7 +23,7 @@ from test_run import model
 from listener import config
 from listener.ledger import FILE, Ledger
 from listener.rows import Job
-from listener.spool import Command, Spool
+from listener.spool import Spool
 from listener.worker import Worker
 from models.registry import Model
 from pipeline.decode import decode
@@ -46,10 +46,10 @@ class House:
     def receive(self, *numbers: int, description: str = "T1 SE", **more: Any) -> None:
         for number in numbers:
             ds = dataset(UID, number=number, **VALID_MR | {"BodyPartExamined": "HEAD", "SeriesDescription": description} | more)
-            command = Command(ds.SOPClassUID, ds.SOPInstanceUID, "CT01", "VITALCHECK")
-            assert self._spool.keep([write(self.folder / "sent", ds).read_bytes()], command)[0] == "kept"
+            assert keep(self._spool, ds)[0] == "kept"
 
     def judge(self) -> Job:
+        read_headers(self.ledger)
         study = self.ledger.answering(UID)
         assert study is not None
         job = self.ledger.queue(study, self.ledger.receiving()[UID], "quiet for 3 s", time.time())

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from listener.errors import NoListen
 from listener.ledger import Ledger
 from listener.scp import Scp
 from listener.spool import Spool
+from pipeline.records import Instance
 
 
 class Receiver:
@@ -36,7 +38,7 @@ class Receiver:
         self.scp = Scp(listener, Spool(folder, self.ledger, settings.pop("min_free_bytes", 0)), self._on_kept, self.committer)
         self.port = self.scp.start()
 
-    def _on_kept(self) -> None:
+    def _on_kept(self, instance: Instance) -> None:
         self.kept += 1
 
     def instances(self) -> int:
@@ -149,14 +151,18 @@ def test_a_data_set_that_is_not_what_it_was_announced_as(receiver: Receiver) -> 
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
-    """0xA700 while there is too little space; the association stays open."""
+    """Below state.min_free_bytes an open association gets 0xA700 and stays open, a new one is rejected for now; with space both go on."""
     ledger = Ledger(tmp_path)
-    spool = Spool(tmp_path, ledger, 1 << 62)
-    scp = Scp(Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),)), spool, lambda: None, Committer(Listener(), ledger))
+    spool = Spool(tmp_path, ledger, 0)
+    scp = Scp(Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),)), spool, lambda _: None, Committer(Listener(), ledger))
     port = scp.start()
-    assert push(port, [dataset(), dataset(number=2)]) == [0xA700, 0xA700]
-    spool._min_free_bytes = 0
-    assert push(port, [dataset(), dataset(number=2)]) == [0, 0]
+    with scanner(port, [MRImageStorage]) as assoc:
+        spool._room = replace(spool._room, free_bytes=1 << 62)
+        assert [assoc.send_c_store(dataset(number=n)).Status for n in (1, 2)] == [0xA700, 0xA700]
+        assert rejection(port) == (2, 3, 1)
+        spool._room = replace(spool._room, free_bytes=0)
+        assert [assoc.send_c_store(dataset(number=n)).Status for n in (1, 2)] == [0, 0]
+    assert rejection(port) is None
     scp.stop(1.0)
 
 

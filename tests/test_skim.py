@@ -234,7 +234,7 @@ def test_a_bomb_over_the_network_is_refused(tmp_path: Path) -> None:
     scp = Scp(
         Listener(host="127.0.0.1", port=port, peers=(Peer(ae_title="CT01"),)),
         Spool(state, ledger, 0),
-        lambda: None,
+        lambda _: None,
         Committer(Listener(), ledger),
     )
     scp.start()

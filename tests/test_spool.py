@@ -5,20 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from io import BytesIO
 from pathlib import Path
 
+import objects
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from objects import dataset
+from objects import data_set, dataset, part_10
 from pydicom.dataset import FileDataset
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
 
-from listener import spool as spools
 from listener.errors import CannotUnderstand, Mismatch, OutOfResources, Refused
+from listener.incoming import Command
 from listener.ledger import FILE, Ledger
-from listener.spool import Command, Spool
+from listener.spool import Spool
 
 
 @pytest.fixture
@@ -26,18 +26,8 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path, Ledger(tmp_path), 0)
 
 
-def part_10(ds: FileDataset) -> bytes:
-    buffer = BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def command(ds: FileDataset) -> Command:
-    return Command(ds.SOPClassUID, ds.SOPInstanceUID, "CT01", "VITALCHECK")
-
-
 def keep(spool: Spool, ds: FileDataset) -> tuple[str, Path]:
-    outcome, instance = spool.keep([part_10(ds)], command(ds))
+    outcome, instance = objects.keep(spool, ds)
     return outcome, instance.path
 
 
@@ -50,7 +40,7 @@ def test_what_was_sent_is_what_lies_there(spool: Spool, tmp_path: Path) -> None:
     ds = dataset()
     outcome, path = keep(spool, ds)
     assert (outcome, path) == ("kept", tmp_path / "spool" / "1.2.3" / "1.2.3.1.1.dcm")
-    assert path.read_bytes() == part_10(ds)
+    assert data_set(path.read_bytes()) == data_set(part_10(ds))
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert files(tmp_path / "spool") == ["1.2.3/1.2.3.1.1.dcm"]
@@ -70,9 +60,7 @@ def test_another_transfer_syntax_is_no_conflict(spool: Spool, tmp_path: Path) ->
     keep(spool, dataset())
     other = dataset()
     other.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    buffer = BytesIO()
-    other.save_as(buffer, implicit_vr=True, enforce_file_format=True)
-    outcome, instance = spool.keep([buffer.getvalue()], command(other))
+    outcome, instance = objects.keep(spool, other)
     assert (outcome, instance.transfer_syntax_uid) == ("other_syntax", "1.2.840.10008.1.2.1")
     assert files(tmp_path / "spool") == ["1.2.3/1.2.3.1.1.dcm"]
 
@@ -102,7 +90,7 @@ def test_uids_that_are_none_are_refused(spool: Spool, tmp_path: Path, uid: str) 
     """Whatever the command calls itself, no file leaves the spool, and none is left in it."""
     ds = dataset()
     with pytest.raises(CannotUnderstand, match="not a UID") as caught:
-        spool.keep([part_10(ds)], Command(MRImageStorage, uid, "CT01", "VITALCHECK"))
+        objects.keep(spool, ds, Command(MRImageStorage, uid, "CT01", "VITALCHECK"))
     assert caught.value.status == 0xC000
     assert files(tmp_path / "spool") == []
 
@@ -117,7 +105,7 @@ def test_a_study_uid_that_is_none_is_refused(spool: Spool, tmp_path: Path, keywo
     at = raw.index(tag) + 8
     raw = raw[:at] + b"../x"[: len(old)].ljust(len(old), b"/") + raw[at + len(old) :]
     with pytest.raises(CannotUnderstand, match="not a UID"):
-        spool.keep([raw], command(ds))
+        objects.keep(spool, ds, raw=data_set(raw))
     assert files(tmp_path / "spool") == []
 
 
@@ -126,10 +114,10 @@ def test_command_and_data_set_must_agree(spool: Spool, tmp_path: Path) -> None:
     ds = dataset()
     for wrong in (Command("1.2.840.10008.5.1.4.1.1.2", ds.SOPInstanceUID, "CT01", ""), Command(ds.SOPClassUID, "1.2.9", "CT01", "")):
         with pytest.raises(Mismatch) as caught:
-            spool.keep([part_10(ds)], wrong)
+            objects.keep(spool, ds, wrong)
         assert caught.value.status == 0xA900
     with pytest.raises(CannotUnderstand):
-        spool.keep([part_10(ds)[:132], b"rubbish" * 20], command(ds))
+        objects.keep(spool, ds, raw=b"rubbish" * 20)
     assert files(tmp_path / "spool") == []
 
 
@@ -143,15 +131,15 @@ def test_too_little_space_is_out_of_resources(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short write followed by ENOSPC is 0xA700, and the next instance is kept when space returns."""
-    real = os.write
+    real = os.writev
 
-    def short(descriptor: int, data: memoryview) -> int:
-        if len(data) < 600:
+    def short(descriptor: int, chunks: list[bytes]) -> int:
+        if sum(map(len, chunks)) < 600:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(descriptor, data[:500])
+        return real(descriptor, [memoryview(chunks[0])[:500]])
 
     with monkeypatch.context() as patched:
-        patched.setattr(spools.os, "write", short)
+        patched.setattr(os, "writev", short)
         with pytest.raises(OutOfResources, match="No space left"):
             keep(spool, dataset())
     assert files(tmp_path / "spool") == []
@@ -160,19 +148,19 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(spool: Spool, tmp_path: Path
 
 def test_short_writes_are_made_whole(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may write less than it was asked to."""
-    real = os.write
-    monkeypatch.setattr(spools.os, "write", lambda descriptor, data: real(descriptor, data[:100]))
+    real = os.writev
+    monkeypatch.setattr(os, "writev", lambda descriptor, chunks: real(descriptor, [memoryview(chunks[0])[:100]]))
     ds = dataset()
-    assert keep(spool, ds)[1].read_bytes() == part_10(ds)
+    assert data_set(keep(spool, ds)[1].read_bytes()) == data_set(part_10(ds))
 
 
 def test_bytes_are_on_disk_before_the_row(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """fdatasync of the file, then fsync of every folder whose names changed, then the row."""
     order: list[str] = []
-    real_data, real_folder, real_add = os.fdatasync, os.fsync, Ledger.add
-    monkeypatch.setattr(spools.os, "fdatasync", lambda fd: (order.append("file"), real_data(fd))[1])
-    monkeypatch.setattr(spools.os, "fsync", lambda fd: (order.append("folder"), real_folder(fd))[1])
-    monkeypatch.setattr(Ledger, "add", lambda self, *a, **k: (order.append("row"), real_add(self, *a, **k))[1])
+    real_data, real_folder, real_add = os.fdatasync, os.fsync, Ledger.add_all
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (order.append("file"), real_data(fd))[1])
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("folder"), real_folder(fd))[1])
+    monkeypatch.setattr(Ledger, "add_all", lambda self, *a, **k: (order.append("row"), real_add(self, *a, **k))[1])
     keep(spool, dataset())
     keep(spool, dataset(number=2))
     assert order == ["file", "folder", "folder", "row", "file", "folder", "row"]
@@ -225,5 +213,5 @@ def test_refusals_know_their_instance(spool: Spool) -> None:
     """The error carries the UID it happened to."""
     ds = dataset()
     with pytest.raises(Refused) as caught:
-        spool.keep([part_10(ds)], Command("1.2", ds.SOPInstanceUID, "CT01", ""))
+        objects.keep(spool, ds, Command("1.2", ds.SOPInstanceUID, "CT01", ""))
     assert caught.value.uid == ds.SOPInstanceUID
