@@ -24,7 +24,7 @@ from listener.command_set import LONGEST, StoreRequest, store_request, store_res
 if TYPE_CHECKING:
     from listener.wire import Upper
 
-P_DATA = 0x04
+P_DATA = 0x04  # PDU type
 COMMAND, LAST = 1, 2
 LONGEST_PDU = 1 << 24  # bytes; we ask for 131072, and who sends more than this does not send images
 MOST_OTHER = 1 << 25  # bytes of a data set that is not stored: a commitment request with 100 000 references has 13 MB
@@ -81,8 +81,6 @@ class Stream:
             self._store.give_up(self._assoc, sink)
 
     def _pdu(self) -> None:
-        if self._sink and self._socket.buffered < _PDU.size:
-            self._sink.flush()
         _, left = _PDU.unpack(self._socket.take(_PDU.size))
         if left > LONGEST_PDU:
             raise Malformed(f"a PDU of {left} bytes")
@@ -91,8 +89,6 @@ class Stream:
 
     def _item(self, left: int) -> int:
         """One presentation data value item; its length."""
-        if self._sink and self._socket.buffered < _ITEM.size:
-            self._sink.flush()
         if left < _ITEM.size:
             raise Malformed("an item is cut off")
         length, context, control = _ITEM.unpack(self._socket.take(_ITEM.size))
@@ -130,7 +126,7 @@ class Stream:
         self._socket.widen()
         sink = self._store.begin(self._assoc, request, accepted)
         if request.has_data_set:
-            self._sink = sink
+            self._sink, self._socket.before_refill = sink, sink.flush
         else:
             self._answer(request, *self._store.end(self._assoc, request, sink))
 
@@ -140,7 +136,6 @@ class Stream:
             raise Malformed("a data set in another context than its command")
         while length:
             if not self._socket.buffered:
-                sink.flush()  # what was read ahead is overwritten now
                 self._socket.more()
             chunk = self._socket.some(length)
             sink.write(chunk)
@@ -148,6 +143,7 @@ class Stream:
         if control & LAST:
             sink.flush()
             self._sink = None
+            self._socket.forget()
             self._answer(request, *self._store.end(self._assoc, request, sink))
 
     def _of_others(self, context: int, length: int, control: int) -> None:

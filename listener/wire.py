@@ -147,6 +147,7 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         self._buffer = memoryview(bytearray(NARROW))
         self._start = self._end = 0  # what of it is read ahead
         self._deadline = 0.0
+        self.before_refill: Callable[[], None] = _nothing  # who still holds what was read ahead
 
     @property
     def buffered(self) -> int:
@@ -194,7 +195,7 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         return found
 
     def some(self, most: int) -> memoryview:
-        """What was read ahead, up to `most` bytes; it stays as it is until the next `more` or `take`."""
+        """What was read ahead, up to `most` bytes; it stays as it is until `before_refill` is called."""
         stop = min(self._end, self._start + most)
         found = self._buffer[self._start : stop]
         self._start = stop
@@ -210,6 +211,10 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         if len(self._buffer) < WIDE and not self.buffered:
             self._buffer = memoryview(bytearray(WIDE))
 
+    def forget(self) -> None:
+        """Nobody holds what was read ahead any more."""
+        self.before_refill = _nothing
+
     def _refill(self) -> bool:
         """Called with nothing read ahead; False at the end.
 
@@ -221,10 +226,15 @@ class Socket(AssociationSocket):  # type: ignore[misc]
             return False
         if time.monotonic() > self._deadline:
             raise TimeoutError("a PDU took longer than listener.pdu_seconds")
+        self.before_refill()
         with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._start, self._end = 0, connection.recv_into(self._buffer)
         return self._end > 0
+
+
+def _nothing() -> None:
+    """Nobody holds anything."""
 
 
 class _Bell:
