@@ -8,9 +8,9 @@ All others are the library's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from struct import Struct, error
+from struct import Struct
 
-LONGEST = 1 << 16  # bytes of a command set; a C-STORE request with all its UIDs has some 300
+LONGEST = 1 << 21  # bytes of a command set; a C-STORE request has some 300, and a UID of a megabyte still gets its status
 C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001  # PS3.7 E.1-1
 NO_DATA_SET = 0x0101
 _GROUP_LENGTH, _SOP_CLASS, _FIELD, _MESSAGE, _ANSWERED = 0x0000, 0x0002, 0x0100, 0x0110, 0x0120
@@ -29,9 +29,9 @@ class StoreRequest:
 
 
 def store_request(command: bytes | bytearray) -> StoreRequest | None:
-    """The C-STORE request in `command`; None where it is another one, or none that can be read: then the library says so."""
+    """The C-STORE request in `command`; None where it is another one. Raises ValueError where it is no command set."""
     found = _elements(command)
-    if found is None or _number(found, _FIELD) != C_STORE_RQ or _number(found, _MESSAGE) is None:
+    if _number(found, _FIELD) != C_STORE_RQ or _number(found, _MESSAGE) is None:
         return None
     return StoreRequest(
         message_id=_number(found, _MESSAGE) or 0,
@@ -52,19 +52,18 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
     return _element(_GROUP_LENGTH, _UL.pack(len(body))) + body
 
 
-def _elements(command: bytes | bytearray) -> dict[int, bytes] | None:
-    """Values by element number; None where what is there is no command set."""
+def _elements(command: bytes | bytearray) -> dict[int, bytes]:
+    """Values by element number. Raises ValueError."""
     found, at = {}, 0
-    try:
-        while at < len(command):
-            group, number, length = _ELEMENT.unpack_from(command, at)
-            at += _ELEMENT.size
-            if group != 0 or at + length > len(command):
-                return None
-            found[number] = bytes(command[at : at + length])
-            at += length
-    except error:
-        return None
+    while at < len(command):
+        if at + _ELEMENT.size > len(command):
+            raise ValueError("it is cut off")
+        group, number, length = _ELEMENT.unpack_from(command, at)
+        at += _ELEMENT.size
+        if group != 0 or at + length > len(command):
+            raise ValueError("it holds what is no element of group 0000")
+        found[number] = bytes(command[at : at + length])
+        at += length
     return found
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -108,7 +109,8 @@ class Incoming:
         """Leaves nothing behind. Once it was renamed there is nothing to drop."""
         self._waiting = []
         self._close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that became read-only; the next start removes it
+            self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

@@ -113,7 +113,10 @@ class Stream:
         self._command += self._socket.take(length)
         if control & LAST:
             command, self._command = bytes(self._command), bytearray()
-            self._request = store_request(command)
+            try:
+                self._request = store_request(command)
+            except ValueError as error:
+                raise Malformed(f"a command set that cannot be read: {error}") from error
             if self._request is None:
                 self._hand_on(context, COMMAND | LAST, command)
             else:

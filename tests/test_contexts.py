@@ -29,7 +29,6 @@ from pipeline.syntaxes import why_not
 SIEMENS_NON_IMAGE, PHILIPS_SPECTRUM = "1.3.12.2.1107.5.9.1", "1.3.46.670589.11.0.0.12.1"
 NEWER = "1.2.840.10008.5.1.4.1.1.999.7"  # below the storage classes of the standard, and of no edition that we know
 OTHER_SERVICES = (
-    sop_class.StorageCommitmentPushModel,
     sop_class.PatientRootQueryRetrieveInformationModelFind,
     sop_class.StudyRootQueryRetrieveInformationModelMove,
     sop_class.ModalityWorklistInformationFind,
