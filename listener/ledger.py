@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
 from listener import arrivals, corrections, headers, revisions, rows, view
-from listener.arrivals import Arrival, Key
+from listener.arrivals import Arrival, Arrivals, Key
 from listener.completion import Clock
 from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
 from listener.rows import Delivery, Job, Snapshot
@@ -39,6 +39,7 @@ class Ledger:
             raise VitalCheckError(f"{path}: no ledger there; nothing was received into this state.dir yet")
         self._engine = open_engine(path)
         self._writing = self._engine.execution_options(write=True)
+        self._arrivals = Arrivals(self._writing, folder)
         try:
             with self._write() as c:
                 version = c.exec_driver_sql("PRAGMA user_version").scalar_one()
@@ -51,6 +52,7 @@ class Ledger:
             raise VitalCheckError(f"{path}: the ledger cannot be opened ({error.orig}); check disk and rights of state.dir") from error
 
     def close(self) -> None:
+        self._arrivals.close()
         self._engine.dispose()
 
     def _write(self) -> AbstractContextManager[Connection]:
@@ -73,8 +75,7 @@ class Ledger:
 
     def find_all(self, keys: Iterable[Key]) -> dict[Key, Instance]:
         """The kept ones of the instances with these UIDs."""
-        with self._read() as c:
-            return arrivals.held(c, keys, self.folder)
+        return self._arrivals.held(keys)
 
     def add(self, instance: Instance, *, can_answer: bool, calling_ae: str = "", called_ae: str = "") -> None:
         """A new instance. One that can change the answer re-opens its study and starts the quiet time again."""
@@ -83,9 +84,7 @@ class Ledger:
     def add_all(self, arrived: Sequence[Arrival], aside: Sequence[Instance]) -> None:
         """New instances, and such as came `aside`: with the UID of one that we hold, and other bytes."""
         if arrived or aside:
-            with self._write() as c:
-                arrivals.add(c, arrived, self.folder)
-                arrivals.add_asides(c, aside, self.folder)
+            self._arrivals.add(arrived, aside)
 
     def unread(self, study_uid: str | None = None) -> list[Instance]:
         """The instances of a study, or of all, whose headers were not read yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,11 @@ def instance_row(instance: Instance, folder: Path) -> dict[str, Any]:
 def headers(instance: Instance) -> dict[str, Any]:
     """As JSON can hold them; {} where they were not read yet."""
     return {} if instance.headers is UNREAD else asdict(instance.headers)
+
+
+def as_json(value: Any) -> str:
+    """As the ledger's JSON columns hold it."""
+    return NO_HEADERS if value == {} else json.dumps(value)
 
 
 def document_row(job: Job, document: Document, path: Path, folder: Path, at: float) -> dict[str, Any]:

@@ -208,8 +208,10 @@ class Socket(AssociationSocket):  # type: ignore[misc]
 
     def widen(self) -> None:
         """Instances are coming."""
-        if len(self._buffer) < WIDE and not self.buffered:
-            self._buffer = memoryview(bytearray(WIDE))
+        if len(self._buffer) < WIDE:
+            wide = memoryview(bytearray(WIDE))
+            wide[: self.buffered] = self._buffer[self._start : self._end]
+            self._buffer, self._start, self._end = wide, 0, self.buffered
 
     def forget(self) -> None:
         """Nobody holds what was read ahead any more."""

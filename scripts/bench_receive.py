@@ -87,6 +87,7 @@ def main(
     print(*page.failures(results), sep="\n", end="", file=sys.stderr)
     folder = out or (None if quick else DOCUMENTS)
     if folder:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "receive.md").write_text(text)
         page.plot(results, folder / "receive.png")
 
