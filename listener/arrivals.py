@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, String, bindparam, insert, select, type_coerce, update
+from sqlalchemy import Connection, Engine, Insert, String, Update, bindparam, insert, select, type_coerce, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from listener import rows
@@ -148,7 +148,7 @@ class _Begun:
 class _Prepared:
     """A statement as the driver takes it. Compiling it anew, or looking up that it is not needed, takes longer than what SQLite does."""
 
-    def __init__(self, engine: Engine, statement: Executable) -> None:
+    def __init__(self, engine: Engine, statement: Insert | Update) -> None:
         compiled: Any = statement.compile(engine)
         self._text, self._names = str(compiled), compiled.positiontup
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}

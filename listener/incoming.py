@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from struct import Struct
 
@@ -22,6 +22,7 @@ from listener.errors import OutOfResources, Refused
 
 HEAD = 1 << 13  # bytes of a data set that are remembered; the series UID lies in the first two thousand, usually
 LOOK = 1 << 24  # bytes written between two looks at the free space
+_NUMBERS = count(1)
 _TOGETHER = 256  # chunks in one write; the kernel takes 1024 (IOV_MAX)
 _SHORT, _LONG = Struct("<HH2sH"), Struct("<HH2sHL")
 
@@ -49,14 +50,15 @@ class Incoming:
     """`write` collects, `flush` writes, `seal` makes it survive a power cut. Raises OutOfResources, and then nothing is left behind."""
 
     def __init__(self, folder: Path, command: Command, room: Room) -> None:
-        self.path = folder / f"{uuid.uuid4().hex}.part"
+        self.path = folder / f"{os.getpid()}-{next(_NUMBERS)}.part"
         self.command, self.size, self.head = command, 0, bytearray()
+        self._meta = part_10_head(command) if command.transfer_syntax_uid else b""
+        self.start = len(self._meta)
         self._room, self._hash, self._waiting, self._looked = room, hashlib.sha256(), list[bytes | memoryview](), 0
-        self._descriptor = -1
+        self._descriptor, self.renamed = -1, False
         try:
             _check_space(folder, room, 0)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self.start = write_all(self._descriptor, [part_10_head(command)]) if command.transfer_syntax_uid else 0
         except OSError as error:
             raise self._out(error) from error
 
@@ -87,9 +89,10 @@ class Incoming:
             if self.size - self._looked >= LOOK:
                 _check_space(self.path.parent, self._room, 0)
                 self._looked = self.size
-            for chunk in chunks:
-                self._hash.update(chunk)
-            write_all(self._descriptor, chunks)
+            together = chunks[0] if len(chunks) == 1 else b"".join(chunks)  # each call lets other threads in, which costs more than a copy
+            self._hash.update(together)
+            write_all(self._descriptor, [self._meta, together] if self._meta else [together])
+            self._meta = b""
         except OSError as error:
             raise self._out(error) from error
         except Refused:
@@ -106,9 +109,11 @@ class Incoming:
         self._close()
 
     def drop(self) -> None:
-        """Leaves nothing behind. Once it was renamed there is nothing to drop."""
+        """Leaves nothing behind."""
         self._waiting = []
         self._close()
+        if self.renamed:
+            return
         with suppress(OSError):  # of a disk that became read-only; the next start removes it
             self.path.unlink(missing_ok=True)
 

@@ -75,7 +75,9 @@ class Spool:
         uid = incoming.command.sop_instance_uid
         try:
             incoming.seal()
-            return self._commit(_Waiting(incoming.path, _read(incoming), incoming.command))
+            outcome, instance = self._commit(_Waiting(incoming.path, _read(incoming), incoming.command))
+            incoming.renamed = outcome == "kept"
+            return outcome, instance
         except OSError as error:
             raise OutOfResources(f"spool: {error.strerror}; free or mend the disk of state.dir", uid) from error
         except SQLAlchemyError as error:

@@ -69,7 +69,8 @@ class Stream:
     def read(self) -> None:
         """One PDU, and while an instance is coming in, those that follow. Raises Malformed, OSError."""
         self._pdu()
-        while (self._sink or self._socket.buffered) and not self._upper._kill_thread:
+        while (self._sink or (self._request and self._upper.more_comes())) and not self._upper._kill_thread:
+            self._upper._idle_timer.restart()
             self._socket.begin_pdu()
             if self._socket.peek() != P_DATA:  # an abort, a release, the end: the state machine's
                 return
@@ -114,7 +115,7 @@ class Stream:
         if control & LAST:
             command, self._command = bytes(self._command), bytearray()
             try:
-                self._request = store_request(command)
+                self._request = store_request(command)  # None where the library answers, on its own thread
             except ValueError as error:
                 raise Malformed(f"a command set that cannot be read: {error}") from error
             if self._request is None:

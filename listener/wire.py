@@ -21,11 +21,13 @@ import os
 import queue
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pynetdicom import evt
@@ -45,9 +47,11 @@ if TYPE_CHECKING:
 log = logs.get()
 
 BEFORE, AFTER = 1 << 20, 1 << 24  # bytes of a PDU before and after an association is open; 128 contexts with all syntaxes take 60 kB
-NARROW, WIDE = 1 << 14, 1 << 18  # bytes of the read-ahead buffer, before and after the first C-STORE: 64 idle associations keep 1 MB
+NARROW, WIDE = 1 << 14, 1 << 19  # bytes of the read-ahead buffer, before and after the first C-STORE: 64 idle associations keep 1 MB
 UNASKED = 64  # connections that have not asked for an association yet; the oldest makes room for the next
 LONGEST_SLEEP = 60.0  # s; nothing needs it, but a wake-up that was lost would not be for ever
+LINGER = 0.05  # s for the next instance to come, before the reactor goes its round: senders have it ready
+_INTERVAL = Struct("@ll")  # struct timeval, socket(7)
 _T = TypeVar("_T")
 
 
@@ -81,7 +85,6 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = self.socket.accept()
-        connection.settimeout(self.patience.pdu)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection, address
 
@@ -95,7 +98,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
     def finish_request(self, request: Any, client_address: Any) -> None:
         entered = self.door.enter(request, client_address[0]) if self.door else request
         if entered is not None:
-            entered.settimeout(self.patience.pdu)
+            _bound(entered, self.patience.pdu)
             super().finish_request(entered, client_address)
 
     def service_actions(self) -> None:
@@ -158,7 +161,7 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         """Is there something to read, or the end?"""
         if self.socket is None or not self._is_connected:
             return False
-        if self.buffered or getattr(self.socket, "pending", int)():  # what TLS has decrypted, poll does not see
+        if self.ready_at_once:
             return True
         look = select.poll()  # select.select ends at the 1024th file
         try:
@@ -167,6 +170,11 @@ class Socket(AssociationSocket):  # type: ignore[misc]
             self.event_queue.put("Evt17")
             return False
         return bool(look.poll(0))
+
+    @property
+    def ready_at_once(self) -> bool:
+        """Is something read ahead? What TLS has decrypted, poll does not see."""
+        return bool(self.buffered or getattr(self.socket, "pending", int)())
 
     def recv(self, nr_bytes: int) -> bytearray:
         """The library's: all of `nr_bytes`, or what came before the end. The six bytes of a header begin a new PDU."""
@@ -231,8 +239,22 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         self.before_refill()
         with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        self._start, self._end = 0, connection.recv_into(self._buffer)
+        try:
+            self._start, self._end = 0, connection.recv_into(self._buffer)
+        except BlockingIOError as error:
+            raise TimeoutError("nothing came for listener.pdu_seconds within a PDU") from error
         return self._end > 0
+
+
+def _bound(connection: socket.socket, seconds: float) -> None:
+    """Reads and writes wait for so long. The kernel counts where it can: a time-out of Python's costs a poll(2) with each of them."""
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(seconds)
+        return
+    interval = _INTERVAL.pack(int(seconds), int(seconds % 1 * 1e6))
+    connection.setblocking(True)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, interval)
 
 
 def _nothing() -> None:
@@ -331,6 +353,16 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
         for descriptor, _ in waiting.poll(1000 * self._time_left()):
             if descriptor == self._bell.descriptor:
                 self._bell.silence()
+
+    def more_comes(self) -> bool:
+        """Is there something to read before there is anything else to do?"""
+        if self.socket.ready_at_once:
+            return True
+        waiting = select.poll()
+        waiting.register(self._bell.descriptor, select.POLLIN)
+        waiting.register(self.socket.socket, select.POLLIN)
+        ready = [descriptor for descriptor, _ in waiting.poll(1000 * LINGER)]
+        return bool(ready) and self._bell.descriptor not in ready
 
     def _time_left(self) -> float:
         timer = self.artim_timer
