@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logs.get()
 
 BEFORE, AFTER = 1 << 20, 1 << 24  # bytes of a PDU before and after an association is open; 128 contexts with all syntaxes take 60 kB
-NARROW, WIDE = 1 << 14, 1 << 19  # bytes of the read-ahead buffer, before and after the first C-STORE: 64 idle associations keep 1 MB
+NARROW, WIDE = 1 << 14, 1 << 18  # bytes of the read-ahead buffer, before and after the first C-STORE: 64 idle associations keep 1 MB
 UNASKED = 64  # connections that have not asked for an association yet; the oldest makes room for the next
 LONGEST_SLEEP = 60.0  # s; nothing needs it, but a wake-up that was lost would not be for ever
 LINGER = 0.05  # s for the next instance to come, before the reactor goes its round: senders have it ready
