@@ -63,7 +63,7 @@ def _insert(table: Table) -> str:
 
 
 _NEW = _Statement(_insert(instances))
-_ASIDE = _Statement(_insert(asides) + " ON CONFLICT DO NOTHING")
+_ASIDE = _Statement(_insert(asides) + " ON CONFLICT DO UPDATE SET received_at = excluded.received_at")
 _STILL_OPEN = _Statement("UPDATE studies SET changed_at = max(changed_at, :at) WHERE uid = :of AND state = 'receiving'")
 _STATE = _Statement("SELECT state FROM studies WHERE uid = :of")
 _STUDY = _Statement(

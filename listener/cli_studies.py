@@ -80,6 +80,7 @@ def show(uid: UidArgument, as_json: JsonOption = False, path: ConfigOption = Non
         _say_series(result)
     _section("deliveries", study["deliveries"], ("kind", "destination", "state", "attempts", "next_at", "error"))
     _section("instances, by series", _per_series(study["instances"]), ("series_uid", "instances", "bytes", "committed"))
+    _section("also in another study", study["also_elsewhere"], ("sop_instance_uid", "study"))
     _section("kept aside", study["kept_aside"], ("sop_instance_uid", "sha256", "received_at"))
 
 

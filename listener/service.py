@@ -35,6 +35,7 @@ from listener.scp import Scp
 from listener.spool import Spool
 from listener.supervisor import Supervisor
 from listener.web import app as web
+from pipeline.identity import contradiction
 from pipeline.records import Instance
 
 log = logs.get()
@@ -195,7 +196,11 @@ class Service:
             return
         snapshot = self.ledger.answering(uid)
         job = self.ledger.queue(snapshot, clock, because, now) if snapshot else None
-        if job is not None and snapshot is not None:
+        said = contradiction(study) if study else None
+        if job is not None and said is not None:  # the report or the PDF of another patient that came with it, too
+            self.ledger.quarantine(job, said, now)
+            log.error("study.quarantined", study_uid=uid, digest=job.digest, attempt=job.attempt, error=said)
+        elif job is not None and snapshot is not None:
             log.info("study.complete", study_uid=uid, because=because, instances=len(snapshot.instances), digest=job.digest)
 
     def _sweep(self, now: float) -> None:

@@ -153,6 +153,7 @@ class _Batch:
         self.folders: dict[Path, None] = {}  # whose names changed, parents first
         self.arrivals: list[Arrival] = []
         self.asides: list[Instance] = []
+        self._made: list[Path] = []  # files that were not there before
 
     def place(self, waiting: _Waiting) -> Placed | Exception:
         """Where it is now, unless we hold the instance already. An error is of this instance alone."""
@@ -162,7 +163,7 @@ class _Batch:
             return error
 
     def undo(self) -> None:
-        for path in [*(arrival.instance.path for arrival in self.arrivals), *(aside.path for aside in self.asides)]:
+        for path in self._made:
             path.unlink(missing_ok=True)
 
     def _place(self, part: Path, instance: Instance, command: Command) -> Placed:
@@ -173,24 +174,36 @@ class _Batch:
             self.arrivals.append(Arrival(placed, can_answer(placed), command.calling_ae, command.called_ae))
             self._held[key] = placed
             return "kept", placed
-        if held.transfer_syntax_uid != instance.transfer_syntax_uid and not self._ledger.is_quarantined(instance.study_uid):
-            return "other_syntax", held  # of a quarantined study it may be the correction that was asked for
+        if held.transfer_syntax_uid != instance.transfer_syntax_uid and self._is_same(held, instance):
+            return "other_syntax", held
         if held.sha256 == instance.sha256:
             if not held.path.is_file():  # lost since, by an operator or a disk
                 self._rename(part, instance, held.path)
             return "duplicate", held
         target = self._folder / instance.study_uid / f"{instance.sop_instance_uid}.{instance.sha256[:16]}.aside"
-        if target.is_file():  # it came for the third time
-            return "conflict", replace(instance, path=target)
-        aside = self._rename(part, instance, target)
+        aside = replace(instance, path=target) if target.is_file() else self._rename(part, instance, target)
         self.asides.append(aside)
         return "conflict", aside
+
+    def _is_same(self, held: Instance, instance: Instance) -> bool:
+        """Is it `held` in another transfer syntax? What says otherwise than it did is no copy; and of a quarantined study any may be the
+        correction that was asked for.
+        """
+        if self._ledger.is_quarantined(instance.study_uid):
+            return False
+        try:
+            old, new = headers.read(held.path), headers.read(instance.path)
+        except NotDicom:
+            return False
+        return (old.series_uid, old.sop_class_uid, old.headers) == (new.series_uid, new.sop_class_uid, new.headers)
 
     def _rename(self, part: Path, instance: Instance, target: Path) -> Instance:
         """`part` at `target`; the name is on disk once its folder was synced."""
         if target.parent not in self.folders and not target.parent.is_dir():
             target.parent.mkdir(mode=0o700)
             self.folders[target.parent.parent] = None
+        if not target.is_file():
+            self._made.append(target)
         part.rename(target)
         self.folders[target.parent] = None
         return replace(instance, path=target)

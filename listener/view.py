@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, and_, func, select
 
 from listener import commitment
 from listener.errors import UnknownStudy
@@ -101,6 +101,7 @@ def describe(c: Connection, uid: str) -> dict[str, Any]:
             _instance(row, promised.get(row.sop_instance_uid))
             for row in c.execute(select(instances).where(instances.c.study_uid == uid).order_by(instances.c.path))
         ],
+        "also_elsewhere": _elsewhere(c, uid),
         "kept_aside": [_aside(row) for row in c.execute(select(asides).where(asides.c.study_uid == uid).order_by(asides.c.received_at))],
         "results": results,
         "documents": _documents(c, uid),
@@ -144,6 +145,14 @@ def _instance(row: Row[Any], committed_at: float | None) -> dict[str, Any]:
     """Without the headers: they may hold free text of the study."""
     columns = ("sop_instance_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid", "size", "sha256", "can_answer")
     return {**{name: getattr(row, name) for name in columns}, "received_at": iso(row.received_at), "committed_at": iso(committed_at)}
+
+
+def _elsewhere(c: Connection, uid: str) -> list[dict[str, Any]]:
+    """SOP Instance UIDs of this study that another study holds, too: one of the two was numbered wrong (PS3.5 9)."""
+    other = instances.alias("other")
+    same = (other.c.sop_instance_uid == instances.c.sop_instance_uid, other.c.study_uid != instances.c.study_uid)
+    query = select(other.c.sop_instance_uid, other.c.study_uid).join_from(instances, other, and_(*same)).where(instances.c.study_uid == uid)
+    return [{"sop_instance_uid": row.sop_instance_uid, "study": row.study_uid} for row in c.execute(query.order_by(*other.c[:2]))]
 
 
 def _aside(row: Row[Any]) -> dict[str, Any]:

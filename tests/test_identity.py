@@ -193,13 +193,43 @@ def test_a_correction_may_come_in_another_transfer_syntax(tmp_path: Path) -> Non
     """Sent again in another transfer syntax, as a quarantine may ask for, an instance of a quarantined study counts from a retry on."""
     node = Node(tmp_path)
     node.receive(1), node.receive(2, PatientID="WRONG")
-    assert node.receive(2, implicit=True) == "other_syntax"  # nothing is known to be wrong yet
+    assert node.receive(2, implicit=True, PatientID="WRONG") == "other_syntax"  # nothing is known to be wrong yet
     assert node.work(node.judge()) is not None
 
     assert node.receive(2, implicit=True) == "conflict"
     assert node.work(node.ledger.retry("1.2.3", time.time())) is None
     kept = node.ledger.study("1.2.3")
     assert kept is not None and kept.instances[1].transfer_syntax_uid == ImplicitVRLittleEndian
+
+
+def test_another_syntax_of_another_patient_is_kept(tmp_path: Path) -> None:
+    """What differs in more than its transfer syntax is no copy: acknowledged, so it is kept aside."""
+    node = Node(tmp_path)
+    node.receive(1)
+    assert node.receive(1, implicit=True) == "other_syntax"
+    assert node.receive(1, implicit=True, PatientID="ANOTHER") == "conflict"
+    assert len(node.ledger.describe("1.2.3")["kept_aside"]) == 1
+
+
+def test_a_correction_that_is_sent_again_counts_again(tmp_path: Path) -> None:
+    """The same bytes were kept aside before the quarantine; sent once more after it, they are what a retry takes."""
+    node = Node(tmp_path)
+    node.receive(1), node.receive(2, PatientID="WRONG")
+    assert node.receive(2) == "conflict"
+    assert node.work(node.judge()) is not None
+    assert node.receive(2) == "conflict"
+    assert node.work(node.ledger.retry("1.2.3", time.time())) is None
+    assert len(node.ledger.describe("1.2.3")["kept_aside"]) == 1
+
+
+def test_one_instance_in_two_studies_is_told(tmp_path: Path) -> None:
+    """Both are kept, and each study names the other."""
+    ledger = Ledger(tmp_path)
+    spool = Spool(tmp_path, ledger, 0)
+    for study in ("1.2.3", "1.2.4"):
+        assert keep(spool, dataset(study, SOPInstanceUID="1.2.9"))[0] == "kept"
+    assert ledger.describe("1.2.3")["also_elsewhere"] == [{"sop_instance_uid": "1.2.9", "study": "1.2.4"}]
+    assert ledger.describe("1.2.4")["also_elsewhere"] == [{"sop_instance_uid": "1.2.9", "study": "1.2.3"}]
 
 
 def test_what_came_before_the_quarantine_is_no_correction(tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_the_same_study_again_adds_nothing(node: Node, pacs: StoragePeer) -> Non
     assert len(arrived(pacs, "1.2.2")) == 2
 
 
+def test_a_report_of_another_patient_quarantines_the_study(node: Node, pacs: StoragePeer) -> None:
+    """Both are kept, nothing is answered, and the reason counts without naming anybody; a person may say `studies retry`."""
+    sr = dataset("1.2.31", series=9, sop_class_uid=EnhancedSRStorage, PatientID="ANOTHER", Modality="SR")
+    assert push(node.port, [*head("1.2.31"), sr]) == [0, 0, 0, 0]
+    told = node.wait_for_state("1.2.31", "quarantined")
+    assert "2 different Patient IDs" in told["reason"]
+    assert len(told["instances"]) == 4
+    assert not arrived(pacs, "1.2.31")
+
+
 def test_an_image_after_the_verdict_gives_a_new_answer(node: Node, pacs: StoragePeer) -> None:
     """The larger set is analysed again and its documents have UIDs of their own."""
     push(node.port, head("1.2.3"))

@@ -72,6 +72,7 @@ def study(facts: Mapping[str, Any]) -> str:
     )
     body += _section("Deliveries", facts["deliveries"], ("kind", "destination", "state", "attempts", "stored_at", "next_at", "error"))
     body += _section("Instances", facts["instances"], ("sop_instance_uid", "series_uid", "size", "received_at", "sha256"))
+    body += _section("Also in another study", facts["also_elsewhere"], ("sop_instance_uid", "study"))
     body += _section("Kept aside: came again with other bytes", facts["kept_aside"], ("sop_instance_uid", "received_at", "sha256"))
     return head + body + _FOOT
 
