@@ -1,7 +1,8 @@
 """The receivers that `make bench-receive` compares: how each is started, and what the kernel says of its processes.
 
     product    `vitalcheck serve` as it is shipped; it acknowledges what is durable
-    storescp   dcmtk, --fork, PDUs as large as it takes; never syncs
+    storescp   dcmtk, as `storescp PORT`: one association after another; never syncs
+    forking    dcmtk, one process for each association, bytes written as they came, PDUs as large as it takes: the fastest that it offers
     orthanc    defaults but for the size of PDUs; one fdatasync for each file
     stock      pynetdicom's public API with default settings; never syncs
     sink       keeps nothing
@@ -99,20 +100,13 @@ def _product(folder: Path, port: int, http_port: int) -> list[str]:
 
 
 def _storescp(folder: Path, port: int, _http_port: int) -> list[str]:
-    """One process for each association, and bytes written as they came: the fastest that it offers."""
     (folder / "kept").mkdir()
-    return [
-        program("storescp"),
-        "--fork",
-        "--bit-preserving",
-        "--max-pdu",
-        "131072",
-        "-aet",
-        CALLED,
-        "-od",
-        str(folder / "kept"),
-        str(port),
-    ]
+    return [program("storescp"), "-aet", CALLED, "-od", str(folder / "kept"), str(port)]
+
+
+def _forking(folder: Path, port: int, http_port: int) -> list[str]:
+    command, *options = _storescp(folder, port, http_port)
+    return [command, "--fork", "--bit-preserving", "--max-pdu", "131072", *options]
 
 
 def _orthanc(folder: Path, port: int, http_port: int) -> list[str]:
@@ -135,6 +129,7 @@ def _peer(name: str, folder: Path, port: int) -> list[str]:
 COMMANDS: dict[str, Callable[[Path, int, int], list[str]]] = {
     "product": _product,
     "storescp": _storescp,
+    "forking": _forking,
     "orthanc": _orthanc,
     "stock": lambda folder, port, _http_port: _peer("stock", folder, port),
     "sink": lambda folder, port, _http_port: _peer("sink", folder, port),
