@@ -108,18 +108,18 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         *("*.txt", "*.icc", "*.dump", "*.gz", "*/README", "*NoMeta.dcm", "*/no_meta.dcm", "*/rtstruct.dcm", "*/meta_missing_tsyntax.dcm"),
     ),
     "not accepted: no such presentation context": (  # no image, or one without a SOP class
-        *("palettes/*.dcm", "*/DICOMDIR*", "*/empty_charset_LEI.dcm", "*/nested_priv_SQ.dcm", "*/waveform_ecg.dcm"),
+        *("palettes/*.dcm", "*/DICOMDIR*"),
     ),
     "0xC000": (  # without the UIDs that make an instance of a study
         *("*/chrSQEncoding*.dcm", "*/JPEGLSNearLossless_*.dcm", "*/SC_rgb_jls_lossy_*.dcm", "*/UN_sequence.dcm"),
-        *("*/no_meta_group_length.dcm", "*/priv_SQ.dcm"),
+        *("*/no_meta_group_length.dcm", "*/priv_SQ.dcm", "*/empty_charset_LEI.dcm", "*/nested_priv_SQ.dcm"),
     ),
     "declined": (  # another modality, a capture, a report; and MR that is T2-weighted, a localizer or a map
         *("charset_files/chr[!S]*.dcm", "test_files/693_J2KI.dcm", "*/CT_small.dcm", "*/ExplVR_BigEnd.dcm", "*/GDCMJ2K_TextGBR.dcm"),
         *("*/J2K_pixelrep_mismatch.dcm", "*/JPEG-lossy.dcm", "*/JPEG2000*.dcm", "*/JPGExtended.dcm", "*/MR_*.dcm"),
         *("*/SC_jpeg_*.dcm", "*/SC_rgb_[!j]*.dcm", "*/SC_rgb_jpeg*.dcm", "*/SC_ybr_*.dcm", "*/badVR.dcm", "*/dicomdirtests/[79]*/*/*"),
         *("*/IM0000*", "*/examples_*.dcm", "*/image_dfl.dcm", "*/liver_*.dcm", "*/reportsi*.dcm", "*/rtdose*.dcm", "*/rtplan*.dcm"),
-        "*/test-SR.dcm",
+        *("*/test-SR.dcm", "*/waveform_ecg.dcm"),
     ),
 }
 
