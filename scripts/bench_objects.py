@@ -39,11 +39,14 @@ class Kind:
     columns: int
     frames: int
     associations: int = 1024
+    tool: bool = False  # sent by processes of storescu (bench_tools.py), else by our own sockets
 
     def each(self, associations: int, *, quick: bool = False) -> int:
         """Instances that each association sends, as one study: enough for a time that can be told, few enough for minutes."""
         if self.frames > 1:
             return 1
+        if self.tool:
+            return max(4, 24 // associations) if quick else max(12, 240 // associations)
         return max(4, 24 // associations) if quick else max(10, 100 // associations)
 
 
@@ -51,6 +54,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("CT", CTImageStorage, "CT", 512, 512, 1),
+        Kind("CT by storescu", CTImageStorage, "CT", 512, 512, 1, tool=True),
         Kind("MR", MRImageStorage, "MR", 256, 256, 1),
         Kind("multi-frame", EnhancedMRImageStorage, "MR", 256, 256, 512, associations=4),
     )

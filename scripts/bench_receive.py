@@ -26,6 +26,7 @@ import typer
 from tqdm import tqdm
 
 from scripts import bench_receive_page as page
+from scripts import bench_tools
 from scripts.bench_objects import KINDS, Kind
 from scripts.bench_receive_page import (
     CORE,
@@ -118,6 +119,7 @@ class Bench:
         self.receivers, self.kinds, self.rounds, self.quick = receivers, kinds, rounds, quick
         self.cells = [(kind, level) for kind in kinds for level in levels if level <= kind.associations]
         self.results = Results(tuple(receivers))
+        self._files = Path()  # of tools that send
 
     def run(self, where: Path) -> Results:
         """All rounds, under a temporary folder in `where`. Raises NoReceiver."""
@@ -128,6 +130,7 @@ class Bench:
             tempfile.TemporaryDirectory(dir=where, prefix="bench-receive-") as folder,
             tqdm(total=steps, unit="step", mininterval=2) as bar,
         ):
+            self._files = Path(folder).absolute() / "files"
             for number in range(self.rounds):
                 first = number % len(self.receivers)
                 self._round(Path(folder).absolute() / str(number), self.receivers[first:] + self.receivers[:first], bar)
@@ -201,8 +204,11 @@ class Bench:
     def _burst(self, receiver: Running, kind: Kind, level: int) -> None:
         time.sleep(SETTLE_SECONDS)
         os.sync()
-        before = cpu_seconds(receiver.pid)
-        found = burst(receiver.port, kind, level, kind.each(level, quick=self.quick))
+        before, each = cpu_seconds(receiver.pid), kind.each(level, quick=self.quick)
+        if kind.tool:
+            found = bench_tools.burst(receiver.port, kind, level, each, self._files)
+        else:
+            found = burst(receiver.port, kind, level, each)
         time.sleep(SETTLE_SECONDS)
         sample = Sample(found, cpu_seconds(receiver.pid) - before)
         self.results.bursts.setdefault(Cell(receiver.name, kind.name, level), []).append(sample)

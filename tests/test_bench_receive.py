@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from scripts import bench_tools
 from scripts.bench_objects import INSTANCE, KINDS, SERIES, STUDY, data_set
-from scripts.bench_receive_page import CORE, ECHO, LEAST, ORTHANC, PRODUCT, STORESCP, Cell, Results, Sample, goals, page
+from scripts.bench_receive_page import CORE, ECHO, JUDGED, LEAST, ORTHANC, PRODUCT, STORESCP, Cell, Results, Sample, goals, page
 from scripts.bench_receivers import Running, cpu_seconds, pss_mb, started, tree
 from scripts.bench_senders import Burst, burst, echo_ms, set_up_ms
 from tests.peers import need
@@ -58,6 +59,16 @@ def test_a_receiver_that_is_gone_is_a_failure_not_a_rate() -> None:
     assert math.isnan(found.rate)
 
 
+def test_storescu_sends_too(storescp: tuple[Running, Path], tmp_path: Path) -> None:
+    """Two processes of storescu deliver what was written for them, and a second burst sends the same files."""
+    need("storescu")
+    running, _ = storescp
+    for _ in range(2):
+        found = bench_tools.burst(running.port, KINDS[JUDGED], 2, 2, tmp_path)
+        assert (found.instances, found.failures) == (4, ())
+    assert len(list(tmp_path.rglob("*.dcm"))) == 4
+
+
 def sample(rate: int, *, rejected: int = 0) -> Sample:
     return Sample(Burst(instances=rate, bytes=rate * 1_000_000, seconds=1.0, rejected=rejected), rate * 0.005)
 
@@ -67,7 +78,7 @@ def results(ours: int, theirs: int) -> Results:
     found = Results((PRODUCT, STORESCP, ORTHANC))
     for name, rate in ((PRODUCT, ours), (STORESCP, theirs), (ORTHANC, theirs)):
         for n in LEAST:
-            found.bursts[Cell(name, "CT", n)] = [sample(rate), sample(rate)]
+            found.bursts[Cell(name, JUDGED, n)] = [sample(rate), sample(rate)]
     return found
 
 
@@ -81,7 +92,7 @@ def test_what_was_not_measured_meets_no_goal() -> None:
     """An empty run leaves every goal not measured, and a refusal is no rate."""
     assert {goal.verdict for goal in goals(Results((PRODUCT,)))} == {"not measured"}
     found = results(100, 10)
-    found.bursts[Cell(PRODUCT, "CT", 64)] = [sample(100), sample(100, rejected=1)]
+    found.bursts[Cell(PRODUCT, JUDGED, 64)] = [sample(100), sample(100, rejected=1)]
     assert [goal.verdict for goal in goals(found)][3] == "not measured"
     assert "refuses" in page(found, 2, "ext4")
 
