@@ -44,7 +44,7 @@ from scripts.bench_receive_page import (
     Sample,
 )
 from scripts.bench_receivers import COMMANDS, NoReceiver, Running, cpu_seconds, pss_mb, started, tree
-from scripts.bench_senders import Association, NotSent, burst, echo_ms, set_up_ms
+from scripts.bench_senders import Association, Burst, NotSent, burst, echo_ms, set_up_ms
 
 DOCUMENTS = Path("docs/benchmarks")
 LEVELS, ROUNDS = (1, 4, 16, 64), 3
@@ -201,14 +201,14 @@ class Bench:
             with suppress(NotSent, OSError):
                 assoc.release()
 
+    def _sent(self, port: int, kind: Kind, level: int, each: int) -> Burst:
+        return bench_tools.burst(port, kind, level, each, self._files) if kind.tool else burst(port, kind, level, each)
+
     def _burst(self, receiver: Running, kind: Kind, level: int) -> None:
         time.sleep(SETTLE_SECONDS)
         os.sync()
         before, each = cpu_seconds(receiver.pid), kind.each(level, quick=self.quick)
-        if kind.tool:
-            found = bench_tools.burst(receiver.port, kind, level, each, self._files)
-        else:
-            found = burst(receiver.port, kind, level, each)
+        found = self._sent(receiver.port, kind, level, each)
         time.sleep(SETTLE_SECONDS)
         sample = Sample(found, cpu_seconds(receiver.pid) - before)
         self.results.bursts.setdefault(Cell(receiver.name, kind.name, level), []).append(sample)

@@ -143,9 +143,9 @@ Other machines have other speeds; only ratios of one run mean something, and the
 
 {_table(["goal", "wanted", "found", "verdict"], [[goal.what, goal.wanted, _number(goal.found), goal.verdict] for goal in goals(results)])}
 
-Goals are judged with dcmtk at both ends: `storescu` sends, and `storescp` as it starts by itself receives, one association after another. Two
-harder measures stand below: its fastest options (`forking`), and senders of our own ("CT", "MR"), which cost next to nothing, so that a
-receiver that does next to nothing looks its best; one that only reads, `sink`, is their ceiling.
+Goals are judged with dcmtk at both ends: `storescu` sends, and `storescp` as it starts by itself receives, one association after another.
+Two harder measures stand below: its fastest options (`forking`), and senders of our own ("CT", "MR"), which cost next to nothing, so that
+a receiver that does next to nothing looks its best; one that only reads, `sink`, is their ceiling.
 
 ## Who receives, and what an acknowledgement is worth
 
@@ -160,14 +160,15 @@ receiver that does next to nothing looks its best; one that only reads, `sink`, 
 
 So a power cut takes nothing that the product acknowledged, and from the others what the kernel had not written, up to half a minute of it.
 
-storescp and Orthanc run with `TCP_NODELAY=1`; without it each instance waits some 44 ms for the sender's delayed acknowledgement. The product's
-`completion.quiet_seconds` is a day here, so that nothing is analysed while it is measured; its worker idles, and its memory counts.
-All keep their files in one file system. "refuses": associations were rejected; "fails": not everything was answered 0x0000.
+storescp and Orthanc run with `TCP_NODELAY=1`; without it each instance waits some 44 ms for the sender's delayed acknowledgement. The
+product's `completion.quiet_seconds` is a day here, so that nothing is analysed while it is measured; its worker idles, and its memory
+counts. All keep their files in one file system. "refuses": associations were rejected; "fails": not everything was answered 0x0000.
 
 "By storescu": one process of dcmtk's storescu for each association, files read from disk, its start included. The other senders are bare
-sockets in one process, the same for all: requests are encoded before the clock starts, each instance gets UIDs of its
-own, each association is one study, one request is open at a time. A burst: all senders connect at once, send, and release; its time goes
-from the first connection to the last acknowledgement, so at 64 associations it includes how long a receiver takes to let them in. CT: 512 x 512 x 16 bits, MR: 256 x 256, multi-frame: 512 frames of 256 x 256. Noise.
+sockets in one process, the same for all: requests are encoded before the clock starts, each instance gets UIDs of its own, each
+association is one study, one request is open at a time. A burst: all senders connect at once, send, and release; its time goes from the
+first connection to the last acknowledgement, so at 64 associations it includes how long a receiver takes to let them in. CT: 512 x 512 x
+16 bits, MR: 256 x 256, multi-frame: 512 frames of 256 x 256. Noise.
 
 ## Bursts
 

@@ -25,13 +25,17 @@ def burst(port: int, kind: Kind, associations: int, each: int, folder: Path) -> 
     command = [program("storescu"), "--required", "+sd", "-aet", CALLING, "-aec", CALLED, "127.0.0.1", str(port)]
     os.sync()
     began = time.perf_counter()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    running = [subprocess.Popen([*command, str(one)], env={**os.environ, "TCP_NODELAY": "1"}, **quiet) for one in sent]
+    running = [_started([*command, str(one)]) for one in sent]
     codes = [process.wait(PATIENCE) for process in running]
     took = time.perf_counter() - began
     failed = tuple(f"storescu ended with {code}" for code in codes if code)
     done = sum(code == 0 for code in codes) * each
     return Burst(done, done * len(data_set(kind)), took, failures=failed)
+
+
+def _started(command: list[str]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "TCP_NODELAY": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _folders(kind: Kind, associations: int, each: int, folder: Path) -> Iterator[Path]:
