@@ -39,7 +39,7 @@ class Ledger:
             raise VitalCheckError(f"{path}: no ledger there; nothing was received into this state.dir yet")
         self._engine = open_engine(path)
         self._writing = self._engine.execution_options(write=True)
-        self._arrivals = Arrivals(self._writing, folder)
+        self._arrivals = Arrivals(self._engine, folder)  # it says itself when it writes
         try:
             with self._write() as c:
                 version = c.exec_driver_sql("PRAGMA user_version").scalar_one()

@@ -163,12 +163,13 @@ class Scp:
         log.warning("assoc.rejected", **session.names, called=session.called, address=session.address, reason=why)
 
     def _on_accepted(self, event: Any) -> None:
-        session = self._sessions.get(event.assoc)
-        if session is None:  # hung up while it was being let in
-            return
-        session.accepted = True
+        with self._seats:  # `_on_end` on the other thread takes off only what was added here
+            session = self._sessions.get(event.assoc)
+            if session is None:  # hung up while it was being let in
+                return
+            session.accepted = True
+            metrics.open_associations.inc()
         metrics.associations.labels(outcome="accepted").inc()
-        metrics.open_associations.inc()
         log.info("assoc.accepted", **session.names, called=session.called, address=session.address)
 
     def _on_end(self, event: Any, how: str) -> None:

@@ -10,7 +10,6 @@ STATE/spool/incoming/*.part                               not acknowledged; remo
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -54,7 +53,7 @@ class Spool:
         self._ledger = ledger
         self._room = Room(max_object_bytes, min_free_bytes)
         self._commit = GroupCommit(self._place_all)
-        self._open, self._counting = 0, threading.Lock()
+        self._open: set[Incoming] = set()  # on their way; to end one twice ends it once
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     # An instance comes in
@@ -63,8 +62,7 @@ class Spool:
         """Where the data set that `command` announced goes; `keep` or `give_up` ends it. Raises CannotUnderstand, OutOfResources."""
         _check_uid(command.sop_instance_uid, "Affected SOP Instance UID")
         incoming = Incoming(self._incoming, command, self._room)
-        with self._counting:
-            self._open += 1
+        self._open.add(incoming)
         return incoming
 
     def keep(self, incoming: Incoming) -> Placed:
@@ -89,13 +87,12 @@ class Spool:
     def give_up(self, incoming: Incoming) -> None:
         """It came to an end, or its sender did."""
         incoming.drop()
-        with self._counting:
-            self._open -= 1
+        self._open.discard(incoming)
 
     @property
     def is_calm(self) -> bool:
         """Is nothing coming in at this moment?"""
-        return self._open == 0
+        return not self._open
 
     @property
     def is_full(self) -> bool:
@@ -111,6 +108,8 @@ class Spool:
             part.unlink()
         known = self._ledger.paths()
         unknown = [path for path in sorted(self.folder.glob("*/*.dcm")) if path not in known]
+        for folder in dict.fromkeys((self.folder.parent, self.folder, *(path.parent for path in unknown))):
+            sync_folder(folder)  # whoever ended us may have done so between a name and its sync
         for path in unknown:
             self._index(path)
         for path in sorted(path for path in known if not path.is_file()):
@@ -134,12 +133,12 @@ class Spool:
         """Renames each to where it belongs, syncs the folders once, and writes all rows in one transaction."""
         held = self._ledger.find_all((one.instance.study_uid, one.instance.sop_instance_uid) for one in waiting)
         batch = _Batch(self.folder, self._ledger, held)
-        placed = [batch.place(one) for one in waiting]
         try:
+            placed = [batch.place(one) for one in waiting]
             for folder in batch.folders:
                 sync_folder(folder)
             self._ledger.add_all(batch.arrivals, batch.asides)
-        except (OSError, SQLAlchemyError):
+        except Exception:
             batch.undo()  # what has no row was not kept
             raise
         return placed
@@ -154,6 +153,7 @@ class _Batch:
         self.arrivals: list[Arrival] = []
         self.asides: list[Instance] = []
         self._made: list[Path] = []  # files that were not there before
+        self._made_folders: list[Path] = []
 
     def place(self, waiting: _Waiting) -> Placed | Exception:
         """Where it is now, unless we hold the instance already. An error is of this instance alone."""
@@ -165,6 +165,8 @@ class _Batch:
     def undo(self) -> None:
         for path in self._made:
             path.unlink(missing_ok=True)
+        for folder in self._made_folders:  # one that stayed would be taken for one whose name is on disk
+            folder.rmdir()
 
     def _place(self, part: Path, instance: Instance, command: Command) -> Placed:
         key = (instance.study_uid, instance.sop_instance_uid)
@@ -201,6 +203,7 @@ class _Batch:
         """`part` at `target`; the name is on disk once its folder was synced."""
         if target.parent not in self.folders and not target.parent.is_dir():
             target.parent.mkdir(mode=0o700)
+            self._made_folders.append(target.parent)
             self.folders[target.parent.parent] = None
         if not target.is_file():
             self._made.append(target)

@@ -47,14 +47,14 @@ class Storing:
         self._spool, self._sessions, self._on_kept, self._most_refused = spool, sessions, on_kept, most_refused
 
     def begin(self, assoc: Any, request: StoreRequest, context: Any) -> Sink:
-        session = self._sessions[assoc]
+        session = self._session(assoc)
         try:
             return self._receive(session, request, context)
         except Refused as refusal:
             return _Swallowed(refusal)
 
     def end(self, assoc: Any, request: StoreRequest, sink: Sink) -> tuple[int, str]:
-        session, began = self._sessions[assoc], time.perf_counter()
+        session, began = self._session(assoc), time.perf_counter()
         try:
             if not isinstance(sink, _Instance):
                 raise sink.refusal if isinstance(sink, _Swallowed) else TypeError(sink)
@@ -70,6 +70,13 @@ class Storing:
     def give_up(self, assoc: Any, sink: Sink) -> None:  # noqa: ARG002 - as Store has it
         if isinstance(sink, _Instance):
             self._spool.give_up(sink.incoming)
+
+    def _session(self, assoc: Any) -> Session:
+        """Raises ConnectionError where another thread has ended the association: silence, a stop, too much that was refused."""
+        session = self._sessions.get(assoc)
+        if session is None:
+            raise ConnectionAbortedError("the association was ended while an instance came in")
+        return session
 
     def _receive(self, session: Session, request: StoreRequest, context: Any) -> _Instance:
         if not contexts.is_storage(context.abstract_syntax):

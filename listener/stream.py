@@ -32,7 +32,7 @@ _PDU, _ITEM, _RESPONSE = Struct(">BxL"), Struct(">LBB"), Struct(">BxLLBB")
 
 
 class Malformed(Exception):
-    """What came is no message of DICOM; the association is aborted."""
+    """What came is no message of DICOM, or no more of it is wanted; the association is aborted."""
 
 
 class Sink(Protocol):
@@ -47,10 +47,10 @@ class Store(Protocol):
     """Who keeps instances. Called on the thread of the upper layer."""
 
     def begin(self, assoc: Any, request: StoreRequest, context: Any) -> Sink:
-        """Where the data set goes. It never raises: what is refused is swallowed by a sink of its own."""
+        """Where the data set goes; what is refused is swallowed by a sink of its own. Raises ConnectionError, as `end`."""
 
     def end(self, assoc: Any, request: StoreRequest, sink: Sink) -> tuple[int, str]:
-        """Status and Error Comment, once the last fragment was written."""
+        """Status and Error Comment, once the last fragment was written. Raises ConnectionError where another thread ended it all."""
 
     def give_up(self, assoc: Any, sink: Sink) -> None:
         """The association ended before its data set did."""
@@ -146,9 +146,10 @@ class Stream:
             length -= len(chunk)
         if control & LAST:
             sink.flush()
-            self._sink = None
+            answer = self._store.end(self._assoc, request, sink)
+            self._sink = None  # now, for what cannot be ended is given up
             self._socket.forget()
-            self._answer(request, *self._store.end(self._assoc, request, sink))
+            self._answer(request, *answer)
 
     def _of_others(self, context: int, length: int, control: int) -> None:
         """The data set of a message that the library serves."""
@@ -171,3 +172,5 @@ class Stream:
     def _answer(self, request: StoreRequest, status: int, comment: str) -> None:
         body = store_response(request, status, comment)
         self._socket.socket.sendall(_RESPONSE.pack(P_DATA, len(body) + 6, len(body) + 2, self._context, COMMAND | LAST) + body)
+        if self._assoc.is_unwanted:
+            raise Malformed("its sender is sent away")

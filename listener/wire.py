@@ -266,18 +266,21 @@ class _Bell:
 
     def __init__(self) -> None:
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closing = threading.Lock()  # a descriptor that was closed may be that of an instance now, and a ring would be written into it
 
     def ring(self) -> None:
-        with suppress(OSError):  # it was closed: there is nobody to wake
-            os.eventfd_write(self.descriptor, 1)
+        with self._closing:
+            if self.descriptor >= 0:  # else there is nobody to wake
+                os.eventfd_write(self.descriptor, 1)
 
     def silence(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self.descriptor)
 
     def close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1
-        os.close(descriptor)
+        with self._closing:
+            descriptor, self.descriptor = self.descriptor, -1
+            os.close(descriptor)
 
 
 class _Ringing(queue.Queue[_T]):
@@ -299,7 +302,7 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
         super().__init__(assoc)
         self._bell = _Bell()
         self.to_provider_queue: queue.Queue[Any] = _Ringing(self._bell.ring)
-        self.to_user_queue: queue.Queue[Any] = _Ringing(assoc.wake)
+        self.to_user_queue: queue.Queue[Any] = _Ringing(assoc.told)
         self._stream: Stream | None = None
 
     def kill_dul(self) -> None:
@@ -410,7 +413,7 @@ class Assoc(Association):  # type: ignore[misc]
 
     def __init__(self, ae: Any, server: Server) -> None:
         self._awake, self._open = threading.Event(), threading.Event()
-        self.patience, self.store = server.patience, server.store
+        self.patience, self.store, self.is_unwanted = server.patience, server.store, False
         super().__init__(ae, "acceptor")
         self._server = server
         self.name = f"AcceptorThread@{id(self):x}"  # by which the library finds its associations
@@ -420,6 +423,11 @@ class Assoc(Association):  # type: ignore[misc]
 
     def wake(self) -> None:
         self._awake.set()
+
+    def told(self) -> None:
+        """By the upper layer, of a request or an end. Who waits for a place has asked, however many have come since."""
+        self._server.asked(self)
+        self.wake()
 
     def wait_until_open(self) -> None:
         """A quick sender's first request is here before our own thread has come back from accepting it."""
@@ -432,14 +440,16 @@ class Assoc(Association):  # type: ignore[misc]
 
     def abort_soon(self) -> None:
         """Once the answer that is being written has gone out."""
-        threading.Thread(target=self.end, daemon=True).start()
+        self.is_unwanted = True
 
     def end(self) -> None:
         """A-ABORT, and the connection is closed, whatever its threads wait for."""
         abort = A_ABORT_RQ()
         abort.source, abort.reason_diagnostic = 0x02, 0x00
         with suppress(Exception):
-            self.dul.socket.socket.sendall(abort.encode())
+            connection = self.dul.socket.socket
+            connection.settimeout(0)  # who does not read it does not get it: a stop waits for nobody
+            connection.send(abort.encode())
         self.broken()
 
     def hang_up(self) -> None:
@@ -464,7 +474,6 @@ class Assoc(Association):  # type: ignore[misc]
 
     def _run_reactor(self) -> None:
         """As the library's, but asleep until something happens."""
-        self._server.asked(self)
         self._open.set()
         while not self._kill:
             self._is_paused = True  # whoever sends a request of ours on this association reads its answer himself

@@ -123,7 +123,7 @@ def is_in_order(log: list[Call], uid: str, answer: Call) -> None:
         assert [c for c in synced if Path(c.place).name == "spool" and made.ended < c.began and c.ended < answer.began], (
             f"{uid}: its folder"
         )
-    rows = [c for c in log if c.name.startswith("pwrite") and "ledger.sqlite" in c.place and uid.encode() in b"".join(c.strings)]
+    rows = [c for c in log if c.name.startswith("pwrite") and "ledger.sqlite" in c.place and f"/{name}".encode() in b"".join(c.strings)]
     row = one(c for c in rows[:1])
     assert rename.ended < row.began, f"{uid}: a row before its file"
     assert [c for c in synced if "ledger.sqlite" in c.place and row.ended < c.began and c.ended < answer.began], f"{uid}: its row"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import objects
@@ -215,3 +217,26 @@ def test_refusals_know_their_instance(spool: Spool) -> None:
     with pytest.raises(Refused) as caught:
         objects.keep(spool, ds, Command("1.2", ds.SOPInstanceUID, "CT01", ""))
     assert caught.value.uid == ds.SOPInstanceUID
+
+
+def test_a_commit_that_failed_leaves_no_folder(spool: Spool, tmp_path: Path) -> None:
+    """The folder of a new study goes with its instance: one that stayed would not be synced when the instance comes again."""
+    with sqlite3.connect(tmp_path / FILE) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON instances BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(OutOfResources):
+        keep(spool, dataset())
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == ["incoming"]
+    with sqlite3.connect(tmp_path / FILE) as other:
+        other.execute("DROP TRIGGER full")
+    assert keep(spool, dataset())[0] == "kept"
+
+
+def test_a_duplicate_does_not_wait_for_writers(spool: Spool, tmp_path: Path) -> None:
+    """What we hold is looked up by reading: a worker that writes at the same moment is not waited for."""
+    keep(spool, dataset())
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    assert keep(spool, dataset())[0] == "duplicate"
+    assert time.monotonic() - began < 5
+    other.close()
