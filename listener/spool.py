@@ -32,6 +32,7 @@ log = logs.get()
 
 Outcome = Literal["kept", "duplicate", "other_syntax", "conflict"]
 Placed = tuple[Outcome, Instance]
+PAUSE = 0.1  # s; reading the headers of an instance takes as long as receiving it, and scanners that are slower than this leave the time
 LARGEST = 1 << 40  # bytes of one instance, where nobody said fewer
 
 
@@ -53,6 +54,7 @@ class Spool:
         self._ledger = ledger
         self._room = Room(max_object_bytes, min_free_bytes)
         self._commit = GroupCommit(self._place_all)
+        self._ended_at = 0.0  # s, monotonic; the last of them
         self._open: set[Incoming] = set()  # on their way; to end one twice ends it once
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -88,11 +90,12 @@ class Spool:
         """It came to an end, or its sender did."""
         incoming.drop()
         self._open.discard(incoming)
+        self._ended_at = time.monotonic()
 
     @property
     def is_calm(self) -> bool:
-        """Is nothing coming in at this moment?"""
-        return not self._open
+        """Has nothing come in for a moment? Between two instances of one burst is no pause."""
+        return not self._open and time.monotonic() - self._ended_at > PAUSE
 
     @property
     def is_full(self) -> bool:

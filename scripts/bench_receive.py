@@ -184,22 +184,28 @@ class Bench:
             self.results.note(receiver.name, PEAK_ALONE, alone.growth)
 
     def _idle(self, running: Sequence[Running]) -> None:
-        """What IDLE associations cost that say nothing; of all receivers at once, for CPU time is counted for each."""
+        """What IDLE associations that say nothing add; of all receivers at once, for CPU time is counted for each."""
         before = {receiver: (pss_mb(tree(receiver.pid)), pss_mb([receiver.pid])) for receiver in running}
+        alone = self._core(running)
         held = {receiver: _open(receiver, IDLE) for receiver in running}
         time.sleep(1.0)
-        cpu, began = {receiver: cpu_seconds(receiver.pid) for receiver in running}, time.monotonic()
-        time.sleep(1.0 if self.quick else IDLE_SECONDS)
-        took = time.monotonic() - began
+        together = self._core(running)
         for receiver, associations in held.items():
             if len(associations) < IDLE:
                 continue
-            self.results.note(receiver.name, CORE, 100 * (cpu_seconds(receiver.pid) - cpu[receiver]) / took)
+            self.results.note(receiver.name, CORE, together[receiver] - alone[receiver])
             self.results.note(receiver.name, IDLE_MB, pss_mb(tree(receiver.pid)) - before[receiver][0])
             self.results.note(receiver.name, IDLE_ALONE, pss_mb([receiver.pid]) - before[receiver][1])
         for assoc in (assoc for associations in held.values() for assoc in associations):
             with suppress(NotSent, OSError):
                 assoc.release()
+
+    def _core(self, running: Sequence[Running]) -> dict[Running, float]:
+        """% of a core that each uses while nobody says anything."""
+        before, began = {receiver: cpu_seconds(receiver.pid) for receiver in running}, time.monotonic()
+        time.sleep(2.0 if self.quick else IDLE_SECONDS)
+        took = time.monotonic() - began
+        return {receiver: 100 * (cpu_seconds(receiver.pid) - before[receiver]) / took for receiver in running}
 
     def _sent(self, port: int, kind: Kind, level: int, each: int) -> Burst:
         return bench_tools.burst(port, kind, level, each, self._files) if kind.tool else burst(port, kind, level, each)
