@@ -262,22 +262,25 @@ def _nothing() -> None:
 
 
 class _Bell:
-    """Wakes a thread that polls."""
+    """Wakes a thread that polls. Once closed it is silent: its number may be that of a file by then."""
 
     def __init__(self) -> None:
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closing = threading.Lock()
 
     def ring(self) -> None:
-        with suppress(OSError):  # it was closed: there is nobody to wake
-            os.eventfd_write(self.descriptor, 1)
+        with self._closing, suppress(BlockingIOError):
+            if self.descriptor >= 0:
+                os.eventfd_write(self.descriptor, 1)
 
     def silence(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self.descriptor)
 
     def close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1
-        os.close(descriptor)
+        with self._closing:
+            descriptor, self.descriptor = self.descriptor, -1
+            os.close(descriptor)
 
 
 class _Ringing(queue.Queue[_T]):
