@@ -36,11 +36,11 @@ from listener.headers import is_uid
 from pipeline.attributes import text, value
 from pipeline.part10 import UNREADABLE
 
-MOST_REFERENCES = 100_000  # of one request; they take 13 MB and 4 s to read. A study of the largest scanners has some 10 000
+MOST_REFERENCES = 100_000  # of one request; they take 7 to 15 MB and 3 to 4 s to read. A study of the largest scanners has some 10 000
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 60.0  # s; as for delivery
 HERE_TIMEOUT = 10.0  # s for a response on the association that asked; a peer that listens there answers at once
 ACCEPTED = frozenset({0x0000, 0x0107, 0x0116})  # success and the two warnings of PS3.7 annex C.4
-SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]  # no deflated one: 13 MB of it may be 13 GB of references
+SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]  # no deflated one: 15 MB of it may be 15 GB of references
 _REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 table J.3-1
 _ALL_KEPT, _FAILURES_EXIST = 1, 2  # Event Type ID, PS3.4 table J.3-2
 _RESPONSE = 0x8100  # Command Field of an N-EVENT-REPORT-RSP, PS3.7 E.1

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 P_DATA = 0x04  # PDU type
 COMMAND, LAST = 1, 2
 LONGEST_PDU = 1 << 24  # bytes; we ask for 131072, and who sends more than this does not send images
-MOST_OTHER = 1 << 25  # bytes of a data set that is not stored: a commitment request with 100 000 references has 13 MB
+MOST_OTHER = 1 << 25  # bytes of a data set that is not stored: a commitment request with 100 000 references has up to 15 MB
 _PDU, _ITEM, _RESPONSE = Struct(">BxL"), Struct(">LBB"), Struct(">BxLLBB")
 
 

@@ -6,7 +6,8 @@ unless `listener.tls.require_client_certificate` is false.
 
     accept loop > thread of the connection > Door.enter: shakes hands, or refuses and closes > association
 
-No session is resumed: each association proves its certificate anew, and a handshake takes milliseconds.
+No tickets are given. A session of TLS 1.2 may be resumed by its id for two hours (OpenSSL's cache, which Python cannot switch off); it
+carries the certificate that was proved when it began, so a pinned one is still compared.
 """
 
 from __future__ import annotations

@@ -262,14 +262,14 @@ def _nothing() -> None:
 
 
 class _Bell:
-    """Wakes a thread that polls."""
+    """Wakes a thread that polls. Once closed it is silent: its number may be that of a file by then."""
 
     def __init__(self) -> None:
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._closing = threading.Lock()  # a descriptor that was closed may be that of an instance now, and a ring would be written into it
 
     def ring(self) -> None:
-        with self._closing:
+        with self._closing, suppress(BlockingIOError):
             if self.descriptor >= 0:  # else there is nobody to wake
                 os.eventfd_write(self.descriptor, 1)
 

@@ -14,7 +14,12 @@ from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, sop_class
 from pynetdicom.dsutils import encode
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
+from pynetdicom.pdu_primitives import (
+    AsynchronousOperationsWindowNegotiation,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    UserIdentityNegotiation,
+)
 from pynetdicom.presentation import build_context
 
 from listener import contexts
@@ -203,6 +208,35 @@ def test_no_other_role_is_taken(node: Node) -> None:
     assoc = ae.associate("127.0.0.1", node.port, ae_title="VITALCHECK", ext_neg=[role])
     assert [(context.as_scu, context.as_scp) for context in assoc.accepted_contexts] == [(True, False)]
     assoc.release()
+
+
+def negotiated(port: int, sop_class_uid: str, *items: Any) -> tuple[list[int], list[Any]]:
+    """Results of the contexts, and items of user information beyond lengths and names, that the proposal of `items` is answered by."""
+    ae = AE("CT01")
+    ae.add_requested_context(sop_class_uid)
+    assoc = ae.associate("127.0.0.1", port, ae_title="VITALCHECK", ext_neg=list(items))
+    told = (AsynchronousOperationsWindowNegotiation, SCP_SCU_RoleSelectionNegotiation)
+    others = [item for item in assoc.acceptor.primitive.user_information if isinstance(item, told) or "Identity" in type(item).__name__]
+    results = [context.result for context in (*assoc.accepted_contexts, *assoc.rejected_contexts)]
+    if assoc.is_established:
+        assoc.release()
+    return results, others
+
+
+def test_what_is_not_negotiated_gets_no_answer(node: Node) -> None:
+    """A window of operations and a user's identity are passed over, and the association is accepted, as CONFORMANCE.md says."""
+    window, user = AsynchronousOperationsWindowNegotiation(), UserIdentityNegotiation()
+    window.maximum_number_operations_invoked = window.maximum_number_operations_performed = 5
+    user.user_identity_type, user.primary_field, user.positive_response_requested = 1, b"somebody", True
+    assert negotiated(node.port, sop_class.MRImageStorage, window, user) == ([0], [])
+
+
+@pytest.mark.parametrize(("scu", "scp", "result", "answered"), [(True, True, 0, [(True, False)]), (False, True, 1, [])])
+def test_the_scp_role_of_commitment_is_ours(node: Node, scu: bool, scp: bool, result: int, answered: list[tuple[bool, bool]]) -> None:
+    """Of storage commitment the SCU role is accepted, the SCP role is not, and who proposes that alone has no context (PS3.7 D.3.3.4)."""
+    role = build_role(sop_class.StorageCommitmentPushModel, scu_role=scu, scp_role=scp)
+    results, roles = negotiated(node.port, sop_class.StorageCommitmentPushModel, role)
+    assert (results, [(item.scu_role, item.scp_role) for item in roles]) == ([result], answered)
 
 
 @pytest.mark.parametrize("value", ["", "1", "a.b", "1..2", "3.1", "1.2/../..", "1." + "2" * 64, "1.2\n"])

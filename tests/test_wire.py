@@ -20,6 +20,8 @@ from pynetdicom import acse, association, dimse, dul, fsm, transport
 from pynetdicom.sop_class import Verification
 from test_scp import Receiver
 
+from listener.wire import _Bell
+
 OVERRIDDEN = {  # what we replace or call of the library's private parts: sha256 of its source, so that a change is seen and read
     "dul.DULServiceProvider.__init__": "c82dafa9438d",
     "dul.DULServiceProvider.run_reactor": "e3a10eb3a093",
@@ -148,3 +150,16 @@ def test_many_associations_at_once_come_in(tmp_path: Path) -> None:
     assert done == [0] * 40
     assert receiver.instances() == 40
     receiver.scp.stop(1.0)
+
+
+def test_a_bell_that_was_closed_is_silent(tmp_path: Path) -> None:
+    """Whoever rings for an association that has ended writes nowhere, though its descriptor may be that of a file by now."""
+    bell = _Bell()
+    number = bell.descriptor
+    bell.close()
+    taken = [os.open(tmp_path / f"{index}", os.O_WRONLY | os.O_CREAT) for index in range(8)]
+    assert number in taken
+    bell.ring()
+    assert [os.fstat(descriptor).st_size for descriptor in taken] == [0] * 8
+    for descriptor in taken:
+        os.close(descriptor)
