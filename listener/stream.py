@@ -22,7 +22,7 @@ from pynetdicom.pdu_items import PresentationDataValueItem
 from listener.command_set import LONGEST, StoreRequest, store_request, store_response
 
 if TYPE_CHECKING:
-    from listener.wire import Upper
+    from listener.upper import Upper
 
 P_DATA = 0x04  # PDU type
 COMMAND, LAST = 1, 2

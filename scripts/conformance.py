@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pynetdicom import AE
 
-from listener import commitment, commitment_wire, contexts, delivery, errors, peers, scp, wire
+from listener import commitment, commitment_wire, connection, contexts, delivery, errors, peers, scp, wire
 from listener.config import Listener, State, Tls
 from pipeline.sop_classes import OF_DOCUMENTS
 from pipeline.syntaxes import why_not
@@ -70,8 +70,8 @@ def limits() -> str:
 def _built_in() -> list[tuple[str, object]]:
     return [
         ("Maximum Length that we announce, bytes", scp.MAXIMUM_PDU),
-        ("longest PDU that is read before an association is open, bytes", wire.BEFORE),
-        ("longest PDU that is read on an open association, bytes", wire.AFTER),
+        ("longest PDU that is read before an association is open, bytes", connection.BEFORE),
+        ("longest PDU that is read on an open association, bytes", connection.AFTER),
         ("connections that have not asked for an association", wire.UNASKED),
         ("references of one storage commitment request", commitment_wire.MOST_REFERENCES),
         ("report on the association that asked: wait before it, s", commitment.GRACE),

@@ -36,7 +36,7 @@ from rude import (
 from test_scp import Receiver
 
 from listener.incoming import Room
-from listener.wire import _Bell
+from listener.upper import _Bell
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pynetdicom import acse, association, dimse, dul, fsm, transport
 from pynetdicom.sop_class import Verification
 from test_scp import Receiver
 
-from listener.wire import _Bell
+from listener.upper import _Bell
 
 OVERRIDDEN = {  # what we replace or call of the library's private parts: sha256 of its source, so that a change is seen and read
     "dul.DULServiceProvider.__init__": "c82dafa9438d",
