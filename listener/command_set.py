@@ -1,4 +1,4 @@
-"""command_set: the two commands that the fast path speaks, as bytes (PS3.7 6.3.1: Implicit VR Little Endian; table 9.3-1, C-STORE).
+"""command_set: the commands that stream.py answers itself, C-STORE and C-ECHO, as bytes (PS3.7 6.3.1: Implicit VR Little Endian).
 
     element  group <H | number <H | length <L | value
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
+from pynetdicom.sop_class import Verification
+
 LONGEST = 1 << 21  # bytes of a command set; a C-STORE request has some 300, and a UID of a megabyte still gets its status
-C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001  # PS3.7 E.1-1
+C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_ECHO_RSP = 0x0001, 0x8001, 0x0030, 0x8030  # PS3.7 E.1-1
 NO_DATA_SET = 0x0101
 _GROUP_LENGTH, _SOP_CLASS, _FIELD, _MESSAGE, _ANSWERED = 0x0000, 0x0002, 0x0100, 0x0110, 0x0120
 _DATA_SET, _STATUS, _COMMENT, _INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
@@ -41,6 +43,19 @@ def store_request(command: bytes | bytearray) -> StoreRequest | None:
     )
 
 
+def echo_request(command: bytes) -> int | None:
+    """Message ID of the C-ECHO request (PS3.7 9.3.5.1) in `command`; None where it is another one, or brings a data set. Raises ValueError."""
+    found = _elements(command)
+    is_echo = _number(found, _FIELD) == C_ECHO_RQ and _number(found, _DATA_SET) == NO_DATA_SET
+    return _number(found, _MESSAGE) if is_echo else None
+
+
+def echo_response(message_id: int) -> bytes:
+    """0x0000 (PS3.7 9.3.5.2)."""
+    elements = [(_SOP_CLASS, Verification.encode()), (_FIELD, _US.pack(C_ECHO_RSP)), (_ANSWERED, _US.pack(message_id))]
+    return _set([*elements, (_DATA_SET, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(0x0000))])
+
+
 def store_response(request: StoreRequest, status: int, comment: str = "") -> bytes:
     """The answer (PS3.7 table 9.3-2). `comment` goes to Error Comment (PS3.7 C.1.4), LO, so its first 64 characters do."""
     elements = [(_FIELD, _US.pack(C_STORE_RSP)), (_ANSWERED, _US.pack(request.message_id)), (_DATA_SET, _US.pack(NO_DATA_SET))]
@@ -48,6 +63,10 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
     elements += [(_STATUS, _US.pack(status)), (_INSTANCE, request.sop_instance_uid.encode("ascii", "replace")[:64])]
     if comment:
         elements.append((_COMMENT, comment.encode("ascii", "replace")[:64].ljust(len(comment[:64]) + len(comment[:64]) % 2)))
+    return _set(elements)
+
+
+def _set(elements: list[tuple[int, bytes]]) -> bytes:
     body = b"".join(_element(number, value) for number, value in sorted(elements) if value)
     return _element(_GROUP_LENGTH, _UL.pack(len(body))) + body
 

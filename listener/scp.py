@@ -76,7 +76,6 @@ class Scp:
             (evt.EVT_ABORTED, self._on_end, ["aborted"]),
             (evt.EVT_CONN_CLOSE, self._on_end, ["lost"]),
             (evt.EVT_SOP_COMMON, self._on_services),
-            (evt.EVT_C_ECHO, self.handle_echo),
             (evt.EVT_N_ACTION, self.handle_commitment),
         ]
         address = (self._settings.host, port)
@@ -185,10 +184,6 @@ class Scp:
         log.info(f"assoc.{how}", **session.names, instances=session.instances)
 
     # DIMSE services
-
-    def handle_echo(self, event: Any) -> int:
-        log.debug("echo.answered", **self._sessions[event.assoc].names)
-        return 0x0000
 
     def handle_commitment(self, event: Any) -> tuple[int, None]:
         return self._committer.asked(event, self._sessions[event.assoc].names), None

@@ -67,6 +67,11 @@ class Storing:
         finally:
             metrics.store_seconds.observe(time.perf_counter() - began)
 
+    def echoed(self, assoc: Any) -> None:
+        session = self._sessions.get(assoc)
+        if session:
+            log.debug("echo.answered", **session.names)
+
     def give_up(self, assoc: Any, sink: Sink) -> None:  # noqa: ARG002 - as Store has it
         if isinstance(sink, _Instance):
             self._spool.give_up(sink.incoming)

@@ -1,10 +1,12 @@
-"""stream: the P-DATA of an open association. A C-STORE goes fragment by fragment from the socket to the spool, all else to the library.
+"""stream: the P-DATA of an open association. A C-STORE goes fragment by fragment from the socket to the spool.
 
     PDU   type B (04) | reserved B | length >L | items                                      PS3.8 table 9-22
     item  length >L | context B | message control header B | fragment                       PS3.8 tables 9-23, E.2-1
           bit 0: of a command, else of a data set; bit 1: the last fragment
 
     command -- whole? -- C-STORE-RQ? --yes--> Store.begin > write ... > Store.end > C-STORE-RSP
+                              |
+                         C-ECHO-RQ? ---yes--> C-ECHO-RSP
                               |
                               no: its items go to the library, and so do those of its data set
 
@@ -18,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_items import PresentationDataValueItem
+from pynetdicom.sop_class import Verification
 
-from listener.command_set import LONGEST, StoreRequest, store_request, store_response
+from listener.command_set import LONGEST, StoreRequest, echo_request, echo_response, store_request, store_response
 
 if TYPE_CHECKING:
     from listener.upper import Upper
@@ -51,6 +54,9 @@ class Store(Protocol):
 
     def end(self, assoc: Any, request: StoreRequest, sink: Sink) -> tuple[int, str]:
         """Status and Error Comment, once the last fragment was written. Raises ConnectionError where another thread ended it all."""
+
+    def echoed(self, assoc: Any) -> None:
+        """A C-ECHO was answered."""
 
     def give_up(self, assoc: Any, sink: Sink) -> None:
         """The association ended before its data set did."""
@@ -115,13 +121,24 @@ class Stream:
         if control & LAST:
             command, self._command = bytes(self._command), bytearray()
             try:
-                self._request = store_request(command)  # None where the library answers, on its own thread
+                self._serve(command)
             except ValueError as error:
                 raise Malformed(f"a command set that cannot be read: {error}") from error
-            if self._request is None:
-                self._hand_on(context, COMMAND | LAST, command)
-            else:
-                self._begin(self._request)
+
+    def _serve(self, command: bytes) -> None:
+        """Raises ValueError where it is no command set."""
+        self._request = store_request(command)
+        if self._request:
+            self._begin(self._request)
+        elif (echo := echo_request(command)) is not None and self._is_verification():
+            self._store.echoed(self._assoc)
+            self._send(echo_response(echo))
+        else:
+            self._hand_on(self._context, COMMAND | LAST, command)
+
+    def _is_verification(self) -> bool:
+        accepted = self._assoc._accepted_cx.get(self._context)
+        return accepted is not None and accepted.abstract_syntax == Verification
 
     def _begin(self, request: StoreRequest) -> None:
         accepted = self._assoc._accepted_cx.get(self._context)
@@ -170,7 +187,9 @@ class Stream:
         self._others = max(self._others, 0) if self._assoc.dimse.message is not None else -1
 
     def _answer(self, request: StoreRequest, status: int, comment: str) -> None:
-        body = store_response(request, status, comment)
-        self._socket.socket.sendall(_RESPONSE.pack(P_DATA, len(body) + 6, len(body) + 2, self._context, COMMAND | LAST) + body)
+        self._send(store_response(request, status, comment))
         if self._assoc.is_unwanted:
             raise Malformed("its sender is sent away")
+
+    def _send(self, body: bytes) -> None:
+        self._socket.socket.sendall(_RESPONSE.pack(P_DATA, len(body) + 6, len(body) + 2, self._context, COMMAND | LAST) + body)

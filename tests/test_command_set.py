@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.filereader import read_dataset
 from pydicom.uid import CTImageStorage
-from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, C_STORE_RSP
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, C_STORE_RSP
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.dsutils import encode
 
-from listener.command_set import StoreRequest, store_request, store_response
+from listener.command_set import StoreRequest, echo_request, echo_response, store_request, store_response
 
 UIDS = st.from_regex(r"[1-9]{1,9}(\.[1-9][0-9]{0,8}){0,5}", fullmatch=True)
 
@@ -44,12 +44,16 @@ def test_a_response_is_one_to_the_library(uid: str, number: int, status: int, co
     assert message.command_set.CommandGroupLength == len(raw) - 12
 
 
-def test_another_command_is_not_ours() -> None:
-    """A C-ECHO request is left to the library."""
-    primitive, message = C_ECHO(), C_ECHO_RQ()
-    primitive.MessageID = 1
+def test_an_echo_is_no_store_and_its_response_is_one_to_the_library() -> None:
+    """Message ID and status; a C-STORE request is no echo."""
+    primitive, message, answer = C_ECHO(), C_ECHO_RQ(), C_ECHO_RSP()
+    primitive.MessageID = 7
     message.primitive_to_message(primitive)
-    assert store_request(encode(message.command_set, True, True) or b"") is None
+    raw = encode(message.command_set, True, True) or b""
+    assert (store_request(raw), echo_request(raw), echo_request(theirs("1.2.3", 7))) == (None, 7, None)
+    answer.command_set = read_dataset(BytesIO(echo_response(7)), True, True)
+    told = answer.message_to_primitive()
+    assert (told.MessageIDBeingRespondedTo, told.Status, told.AffectedSOPClassUID) == (7, 0x0000, "1.2.840.10008.1.1")
 
 
 @given(st.integers(1, 60))
