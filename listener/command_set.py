@@ -44,7 +44,7 @@ def store_request(command: bytes | bytearray) -> StoreRequest | None:
 
 
 def echo_request(command: bytes) -> int | None:
-    """Message ID of the C-ECHO request (PS3.7 9.3.5.1) in `command`; None where it is another one, or brings a data set. Raises ValueError."""
+    """Message ID of the C-ECHO request (PS3.7 9.3.5.1) in `command`; None where it is no such one. Raises ValueError."""
     found = _elements(command)
     is_echo = _number(found, _FIELD) == C_ECHO_RQ and _number(found, _DATA_SET) == NO_DATA_SET
     return _number(found, _MESSAGE) if is_echo else None
