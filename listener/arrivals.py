@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,9 @@ class Arrivals:
             yield driver
             driver.execute("COMMIT")
         except BaseException as error:
-            driver.rollback()
+            self._known.clear()  # what is known may be why
+            with suppress(sqlite3.Error):
+                driver.rollback()
             if isinstance(error, sqlite3.Error):
                 raise OperationalError(None, None, error) from error
             raise

@@ -55,14 +55,14 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
-        return bool(look.poll(0)) and self._is_for_us()
+        return bool(look.poll(0)) and self.is_for_us()
 
     @property
     def ready_at_once(self) -> bool:
         """Is something read ahead? What TLS has decrypted, poll does not see."""
         return bool(self.buffered or getattr(self.socket, "pending", int)())
 
-    def _is_for_us(self) -> bool:
+    def is_for_us(self) -> bool:
         """Of what has come over TLS, is anything data? New keys are none (RFC 8446 4.6.3), and who waited for more would wait in vain."""
         connection = self.socket
         if not isinstance(connection, ssl.SSLSocket):

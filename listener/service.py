@@ -41,6 +41,7 @@ from pipeline.records import Instance
 log = logs.get()
 
 LEAST_WAIT, LONGEST_WAIT = 0.05, 1.0  # s between two looks at the clocks
+PAUSE_WAIT = 0.25  # s between two looks whether senders pause, while headers wait to be read
 READ_SECONDS = 0.2  # of reading headers before the clocks are looked at again
 SWEEP_SECONDS = 5.0  # between two looks for what the engine gave up
 ASSOCIATIONS_PATIENCE, COMMITMENTS_PATIENCE, WORKERS_PATIENCE = 5.0, 2.0, 20.0  # s; together under the 30 that SIGTERM may take
@@ -83,8 +84,9 @@ class Service:
         self._scp = Scp(config.listener, self.spool, self._on_kept, self.committer)
         self._web: web.Server | None = None
         self._limits = Limits(config.completion.quiet_seconds, config.completion.max_wait_seconds)
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._stop = threading.Event()
         self._ready = False
+        self._longest = min(LONGEST_WAIT, config.completion.quiet_seconds)
         self._swept_at = 0.0
 
     @property
@@ -131,26 +133,23 @@ class Service:
     def _on_signal(self, number: int, _frame: object) -> None:
         log.info("service.stopping", signal=signal.Signals(number).name)
         self._stop.set()
-        self._wake.set()
 
     def _on_kept(self, instance: Instance) -> None:
+        """Nobody is woken: the clocks are looked at more often than a study may be quiet."""
         self.index.note(instance)
-        self._wake.set()
 
     # Serve
 
     def serve(self) -> None:
         """Until we are asked to stop. A database that fails for a while is waited for: what was acknowledged is on disk."""
         while not self._stop.is_set():
-            self._wake.clear()
             try:
                 wait = self._tick(time.time())
             except SQLAlchemyError as error:
                 log.error("ledger.failed", error=logs.explain(error))
                 wait = LONGEST_WAIT
             self.workers.keep_alive(time.monotonic())
-            self._wake.wait(wait)
-            self._stop.wait(LEAST_WAIT)  # a burst of instances is one look at the clocks
+            self._stop.wait(max(wait, LEAST_WAIT))  # a burst of instances is one look at the clocks
 
     def _tick(self, now: float) -> float:
         """One round; seconds until the next one is due."""
@@ -172,7 +171,13 @@ class Service:
                 pid=os.getpid(),
                 version=version("vitalcheck"),
             )
-        return min(LONGEST_WAIT, max(0.0, due - now)) if self._ready and not unread else LEAST_WAIT
+        return min(self._longest, max(0.0, due - now), self._until_read(unread)) if self._ready else LEAST_WAIT
+
+    def _until_read(self, unread: bool) -> float:
+        """Headers that wait for a pause are looked after sooner."""
+        if not unread:
+            return LONGEST_WAIT
+        return LEAST_WAIT if self.spool.is_calm else PAUSE_WAIT
 
     def _judge(self, now: float) -> float:
         """A verdict for every study that can have one; when the next one is due."""

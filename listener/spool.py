@@ -204,13 +204,14 @@ class _Batch:
 
     def _rename(self, part: Path, instance: Instance, target: Path) -> Instance:
         """`part` at `target`; the name is on disk once its folder was synced."""
-        if target.parent not in self.folders and not target.parent.is_dir():
+        try:
+            part.rename(target)
+        except FileNotFoundError:  # the first of its study
             target.parent.mkdir(mode=0o700)
             self._made_folders.append(target.parent)
             self.folders[target.parent.parent] = None
-        if not target.is_file():
-            self._made.append(target)
-        part.rename(target)
+            part.rename(target)
+        self._made.append(target)
         self.folders[target.parent] = None
         return replace(instance, path=target)
 

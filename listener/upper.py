@@ -130,7 +130,7 @@ class Upper(DULServiceProvider):  # type: ignore[misc]
         waiting.register(self._bell.descriptor, select.POLLIN)
         waiting.register(self.socket.socket, select.POLLIN)
         ready = [descriptor for descriptor, _ in waiting.poll(1000 * LINGER)]
-        return bool(ready) and self._bell.descriptor not in ready and self.socket.ready
+        return bool(ready) and self._bell.descriptor not in ready and self.socket.is_for_us()
 
     def _time_left(self) -> float:
         timer = self.artim_timer
