@@ -246,7 +246,7 @@ def plot(results: Results, path: Path) -> None:
         panel.set_xticks(results.levels(kind), [str(n) for n in results.levels(kind)])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    panels[0][0].legend(fontsize="small")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(results.receivers), fontsize="small")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -22,7 +22,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModelInstance as WellKnown
 from pynetdicom.sop_class import Verification
 from sqlalchemy.exc import IntegrityError
 
-from listener import commitment, commitment_wire
+from listener import commitment, commitment_wire, committer
 from listener.commitment import Due
 from listener.committer import LONGEST_PAUSE, Committer, pause_after, where
 from listener.config import Listener, Peer
@@ -70,6 +70,13 @@ class House:
 
     def open_reports(self) -> int:
         return self.ledger.totals().commitments_open
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process a report waits a fifth of the time for its peer to hang up; services that are started wait all of it."""
+    for module in (commitment, committer):
+        monkeypatch.setattr(module, "GRACE", 0.2)
 
 
 @pytest.fixture
