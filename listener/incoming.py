@@ -57,7 +57,7 @@ class Incoming:
         self._room, self._hash, self._waiting, self._looked = room, hashlib.sha256(), list[bytes | memoryview](), 0
         self._descriptor, self.renamed = -1, False
         try:
-            _check_space(folder, room, 0)
+            _check_space(folder, room)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._out(error) from error
@@ -87,7 +87,7 @@ class Incoming:
             raise OutOfResources(why, self.command.sop_instance_uid)
         try:
             if self.size - self._looked >= LOOK:
-                _check_space(self.path.parent, self._room, 0)
+                _check_space(self.path.parent, self._room)
                 self._looked = self.size
             together = chunks[0] if len(chunks) == 1 else b"".join(chunks)  # each call lets other threads in, which costs more than a copy
             self._hash.update(together)
@@ -170,6 +170,6 @@ def _meta(number: int, vr: bytes, value: str) -> bytes:
     return _SHORT.pack(2, number, vr, len(padded)) + padded
 
 
-def _check_space(folder: Path, room: Room, wanted: int) -> None:
-    if is_full(folder, room.free_bytes + wanted):
+def _check_space(folder: Path, room: Room) -> None:
+    if is_full(folder, room.free_bytes):
         raise OutOfResources("spool: less than state.min_free_bytes would be left; free the disk of state.dir")

@@ -69,9 +69,8 @@ class Ledger:
 
     def find(self, study_uid: str, sop_instance_uid: str) -> Instance | None:
         """The kept instance with these UIDs."""
-        with self._read() as c:
-            row = c.execute(select(instances).where(*_key(study_uid, sop_instance_uid))).one_or_none()
-        return None if row is None else rows.instance(row, self.folder)
+        key = (study_uid, sop_instance_uid)
+        return self.find_all([key]).get(key)
 
     def find_all(self, keys: Iterable[Key]) -> dict[Key, Instance]:
         """The kept ones of the instances with these UIDs."""
@@ -350,10 +349,6 @@ def _unchanged(c: Connection, uid: str, clock: Clock) -> bool:
 
 def _study(uid: str) -> Any:
     return update(studies).where(studies.c.uid == uid)
-
-
-def _key(study_uid: str, sop_instance_uid: str) -> tuple[Any, Any]:
-    return instances.c.study_uid == study_uid, instances.c.sop_instance_uid == sop_instance_uid
 
 
 def _job(row: Row[Any]) -> Job:

@@ -1,4 +1,4 @@
-"""scp: the ports, associations as peers.py judges them, and what is answered besides C-STORE (storing.py).
+"""scp: the ports, associations as peers.py judges them, and what is answered besides C-STORE and C-ECHO (stream.py, storing.py).
 
 wire.py: a connection > EVT_REQUESTED: may it come in? > contexts it may use > C-STORE, C-ECHO, N-ACTION > its end
 """

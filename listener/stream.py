@@ -23,13 +23,13 @@ from pynetdicom.pdu_items import PresentationDataValueItem
 from pynetdicom.sop_class import Verification
 
 from listener.command_set import LONGEST, StoreRequest, echo_request, echo_response, store_request, store_response
+from listener.connection import AFTER
 
 if TYPE_CHECKING:
     from listener.upper import Upper
 
 P_DATA = 0x04  # PDU type
 COMMAND, LAST = 1, 2
-LONGEST_PDU = 1 << 24  # bytes; we ask for 131072, and who sends more than this does not send images
 MOST_OTHER = 1 << 25  # bytes of a data set that is not stored: a commitment request with 100 000 references has up to 15 MB
 _PDU, _ITEM, _RESPONSE = Struct(">BxL"), Struct(">LBB"), Struct(">BxLLBB")
 
@@ -89,7 +89,7 @@ class Stream:
 
     def _pdu(self) -> None:
         _, left = _PDU.unpack(self._socket.take(_PDU.size))
-        if left > LONGEST_PDU:
+        if left > AFTER:
             raise Malformed(f"a PDU of {left} bytes")
         while left:
             left -= self._item(left)
