@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,6 @@ Key = tuple[str, str]
 
 REMEMBERED = 256  # studies whose instances we know without asking; those of 1000 take 0.1 MB
 
-_IN_STUDY = select(instances.c.sop_instance_uid).where(instances.c.study_uid == bindparam("of"))
 _HELD = select(instances).where(instances.c.study_uid == bindparam("of"), instances.c.sop_instance_uid == bindparam("uid"))
 _READ = (
     update(instances)
@@ -62,6 +61,7 @@ def _insert(table: Table) -> str:
     return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"  # noqa: S608 - our own names
 
 
+_IN_STUDY = "SELECT sop_instance_uid FROM instances WHERE study_uid = ?"
 _NEW = _Statement(_insert(instances))
 _ASIDE = _Statement(_insert(asides) + " ON CONFLICT DO UPDATE SET received_at = excluded.received_at")
 _STILL_OPEN = _Statement("UPDATE studies SET changed_at = max(changed_at, :at) WHERE uid = :of AND state = 'receiving'")
@@ -91,25 +91,26 @@ class Arrivals:
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self._engine, self._folder = engine, folder
-        self._lock = threading.Lock()
-        self._driver: Any = None  # its connection, as the driver has it
+        self._lock, self._knowing = threading.Lock(), threading.Lock()  # for what is written, and for `_known`
+        self._driver: Any = None  # its connections, as the driver has them: one writes,
+        self._reader: Any = None  # and one reads meanwhile
         self._known: OrderedDict[str, set[str]] = OrderedDict()  # SOP Instance UIDs of a study, the last used last
 
     def close(self) -> None:
-        with self._lock:
-            if self._driver:
-                self._driver.close()
-            self._driver = None
+        with self._lock, self._knowing:
+            for connection in (self._driver, self._reader):
+                if connection:
+                    connection.close()
+            self._driver = self._reader = None
 
-    def held(self, keys: Iterable[Key]) -> dict[Key, Instance]:
-        """Those of `keys` that we have."""
-        with self._lock:
-            seen = [key for key in dict.fromkeys(keys) if key[1] in self._of_study(key[0])]
-        if not seen:
-            return {}
+    def held(self, key: Key) -> Instance | None:
+        """The one with these UIDs, if we have it. Waits for no transaction."""
+        study, uid = key
+        with self._knowing:
+            if uid not in self._of_study(study):
+                return None
         with self._engine.begin() as c:
-            found = [c.execute(_HELD, {"of": study, "uid": uid}).one() for study, uid in seen]
-        return {key: rows.instance(row, self._folder) for key, row in zip(seen, found, strict=True)}
+            return rows.instance(c.execute(_HELD, {"of": study, "uid": uid}).one(), self._folder)
 
     def add(self, arrived: Sequence[Arrival], aside: Sequence[Instance]) -> None:
         """New instances. One that can change the answer re-opens its study and starts the quiet time again.
@@ -122,8 +123,9 @@ class Arrivals:
                 self._open(driver, of_one[0].instance.study_uid, of_one)
             _NEW.run(driver, [self._row(a) for a in arrived])
             _ASIDE.run(driver, [rows.instance_row(instance, self._folder) for instance in aside])
-        for a in arrived:
-            self._known.get(a.instance.study_uid, set()).add(a.instance.sop_instance_uid)
+        with self._knowing:
+            for a in arrived:
+                self._known.get(a.instance.study_uid, set()).add(a.instance.sop_instance_uid)
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -134,7 +136,8 @@ class Arrivals:
             yield driver
             driver.execute("COMMIT")
         except BaseException as error:
-            self._known.clear()  # what is known may be why
+            with self._knowing:
+                self._known.clear()  # what is known may be why
             with suppress(sqlite3.Error):
                 driver.rollback()
             if isinstance(error, sqlite3.Error):
@@ -144,8 +147,11 @@ class Arrivals:
     def _of_study(self, uid: str) -> set[str]:
         known = self._known.get(uid)
         if known is None:
-            with self._engine.begin() as c:
-                known = self._known[uid] = set(c.execute(_IN_STUDY, {"of": uid}).scalars())
+            reader = self._reader = self._reader or self._engine.raw_connection()
+            try:
+                known = self._known[uid] = {row[0] for row in reader.execute(_IN_STUDY, [uid])}
+            except sqlite3.Error as error:
+                raise OperationalError(None, None, error) from error
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(uid)

@@ -20,7 +20,8 @@ class _Place(Generic[T, R]):
     __slots__ = ("done", "item", "leads", "result", "turn")
 
     def __init__(self, item: T) -> None:
-        self.item, self.turn = item, threading.Event()
+        self.item, self.turn = item, threading.Lock()  # free when it is this one's turn; an Event takes three times as long
+        self.turn.acquire()
         self.leads = self.done = False
         self.result: R | Exception | None = None
 
@@ -41,7 +42,7 @@ class GroupCommit(Generic[T, R]):
             self._waiting.append(place)
             place.leads, self._busy = not self._busy, True
         if not place.leads:
-            place.turn.wait()
+            place.turn.acquire()
         if place.leads and not place.done:
             self._lead()
         if isinstance(place.result, Exception):
@@ -61,7 +62,8 @@ class GroupCommit(Generic[T, R]):
             self._busy = heir is not None
         if heir:
             heir.leads = True
-            heir.turn.set()
+            heir.turn.release()
         for place, result in zip(batch, results, strict=True):
             place.result, place.done = result, True
-            place.turn.set()
+            if not place.leads:
+                place.turn.release()

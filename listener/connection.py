@@ -1,6 +1,6 @@
 """connection: the socket of an association. Reads ahead in large pieces, a bounded length in a bounded time.
 
-recv_into > buffer > `some`: views of it, without a copy > whoever holds one is asked (`before_refill`) before it is overwritten
+recv_into > buffer > `some`: views of it, without a copy, that hold until more is read
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -36,7 +35,6 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         self._buffer = memoryview(bytearray(NARROW))
         self._start = self._end = 0  # what of it is read ahead
         self._deadline = 0.0
-        self.before_refill: Callable[[], None] = _nothing  # who still holds what was read ahead
 
     @property
     def buffered(self) -> int:
@@ -69,7 +67,6 @@ class Socket(AssociationSocket):  # type: ignore[misc]
             return True
         connection.settimeout(0)
         try:
-            self.before_refill()
             self._start, self._end = 0, connection.recv_into(self._buffer)
         except ssl.SSLWantReadError:
             return False
@@ -107,7 +104,7 @@ class Socket(AssociationSocket):  # type: ignore[misc]
         return found
 
     def some(self, most: int) -> memoryview:
-        """What was read ahead, up to `most` bytes; it stays as it is until `before_refill` is called."""
+        """What was read ahead, up to `most` bytes; it stays as it is until more is read."""
         stop = min(self._end, self._start + most)
         found = self._buffer[self._start : stop]
         self._start = stop
@@ -125,10 +122,6 @@ class Socket(AssociationSocket):  # type: ignore[misc]
             wide[: self.buffered] = self._buffer[self._start : self._end]
             self._buffer, self._start, self._end = wide, 0, self.buffered
 
-    def forget(self) -> None:
-        """Nobody holds what was read ahead any more."""
-        self.before_refill = _nothing
-
     def _refill(self) -> bool:
         """Called with nothing read ahead; False at the end.
 
@@ -140,7 +133,6 @@ class Socket(AssociationSocket):  # type: ignore[misc]
             return False
         if time.monotonic() > self._deadline:
             raise TimeoutError("a PDU took longer than listener.pdu_seconds")
-        self.before_refill()
         with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         try:
@@ -159,7 +151,3 @@ def set_patience(connection: socket.socket, seconds: float) -> None:
     connection.setblocking(True)
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         connection.setsockopt(socket.SOL_SOCKET, option, interval)
-
-
-def _nothing() -> None:
-    """Nobody holds anything."""

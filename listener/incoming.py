@@ -1,15 +1,22 @@
 """incoming: one instance on its way from the wire to the disk, as STATE/spool/incoming/<name>.part.
 
-    Part 10 head (PS3.10 7.1) | fragments of the data set as they came, hashed as they pass | fdatasync
+    Part 10 head (PS3.10 7.1) | fragments of the data set as they came > a stage > hash > past the page cache to the disk | fdatasync
 
-Nothing of it is held but its first bytes, in which the four UIDs stand.
+No more of it is held than a stage, and its first bytes, in which the four UIDs stand. It goes past the page cache (O_DIRECT, open(2)), for
+what is synced at once gains nothing there and pays for a copy and for pages: on a virtual machine, whose memory the host hands out page by
+page, 1.3 ms of CPU for a CT slice instead of 0.2. Whole blocks do; the rest of the last one, and all on file systems that know no such way,
+are written as usual.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import mmap
 import os
 import shutil
+import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -21,9 +28,11 @@ from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_
 from listener.errors import OutOfResources, Refused
 
 HEAD = 1 << 13  # bytes of a data set that are remembered; the series UID lies in the first two thousand, usually
-LOOK = 1 << 24  # bytes written between two looks at the free space
+LOOK, LOOK_SECONDS = 1 << 24, 1.0  # bytes written between two looks at the free space, and s
+STAGE = (1 << 19) + (1 << 16)  # bytes collected before they are written: a CT slice with its headers, in one piece
+BLOCK = 1 << 12  # bytes; where O_DIRECT begins and ends, in the file and in memory
 _NUMBERS = count(1)
-_TOGETHER = 256  # chunks in one write; the kernel takes 1024 (IOV_MAX)
+_SPARE = deque[mmap.mmap](maxlen=64)  # stages that wait for their next instance: a new one costs as much as copying it
 _SHORT, _LONG = Struct("<HH2sH"), Struct("<HH2sHL")
 
 
@@ -38,29 +47,47 @@ class Command:
     transfer_syntax_uid: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Room:
-    """How much may come in: bytes of one instance, and bytes that stay free on the disk."""
+    """How much may come in: bytes of one instance, and bytes that stay free on the disk. Shared by all that come in."""
 
-    object_bytes: int
-    free_bytes: int
+    def __init__(self, object_bytes: int, free_bytes: int) -> None:
+        self.object_bytes, self._free_bytes = object_bytes, free_bytes
+        self._unseen, self._looked_at = LOOK, 0.0  # bytes written since the last look that found space, and when (monotonic) that was
+
+    def check(self, folder: Path, written: int = 0) -> None:
+        """`written` bytes more lie in `folder`. Raises OutOfResources where too little is left, and OSError."""
+        self._unseen += written
+        if self._unseen < LOOK and time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        if self.is_full(folder):
+            self._unseen = LOOK  # the next looks, too
+            raise OutOfResources("spool: less than state.min_free_bytes would be left; free the disk of state.dir")
+        self._unseen, self._looked_at = 0, time.monotonic()
+
+    def is_full(self, folder: Path) -> bool:
+        """Asks the disk."""
+        return self._free_bytes > 0 and shutil.disk_usage(folder).free < self._free_bytes
 
 
 class Incoming:
-    """`write` collects, `flush` writes, `seal` makes it survive a power cut. Raises OutOfResources, and then nothing is left behind."""
+    """`write` collects and writes, `seal` makes it survive a power cut. Raises OutOfResources, and then nothing is left behind."""
 
-    def __init__(self, folder: Path, command: Command, room: Room) -> None:
+    def __init__(self, folder: Path, command: Command, room: Room, way: int = 0) -> None:
         self.path = folder / f"{os.getpid()}-{next(_NUMBERS)}.part"
-        self.command, self.size, self.head = command, 0, bytearray()
-        self._meta = part_10_head(command) if command.transfer_syntax_uid else b""
-        self.start = len(self._meta)
-        self._room, self._hash, self._waiting, self._looked = room, hashlib.sha256(), list[bytes | memoryview](), 0
+        self.command, self.size, self.head = command, 0, b""
+        meta = part_10_head(command) if command.transfer_syntax_uid else b""
+        self.start = len(meta)
+        self._room, self._way, self._hash = room, way, hashlib.sha256()
         self._descriptor, self.renamed = -1, False
+        self._stage: mmap.mmap | None = _SPARE.pop() if _SPARE else _pages(STAGE)
+        self._view = memoryview(self._stage)
         try:
-            _check_space(folder, room)
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            room.check(folder)
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | way, 0o600)
         except OSError as error:
             raise self._out(error) from error
+        self._view[: self.start] = meta
+        self._filled = self._hashed = self.start  # of the stage; up to where it is no data set, or hashed
 
     @property
     def sha256(self) -> str:
@@ -68,40 +95,20 @@ class Incoming:
         return self._hash.hexdigest()
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Takes `chunk`, which must stay as it is until the next `flush`."""
-        self._waiting.append(chunk)
+        """Takes a copy of `chunk`."""
         self.size += len(chunk)
-        if len(self.head) < HEAD:
-            self.head += chunk[: HEAD - len(self.head)]
-        if len(self._waiting) >= _TOGETHER:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes what was collected."""
-        chunks, self._waiting = self._waiting, []
-        if not chunks:
-            return
-        if self.size > self._room.object_bytes:
-            self.drop()
-            why = f"larger than listener.max_object_bytes ({self._room.object_bytes} bytes); raise it, or send less in one instance"
-            raise OutOfResources(why, self.command.sop_instance_uid)
-        try:
-            if self.size - self._looked >= LOOK:
-                _check_space(self.path.parent, self._room)
-                self._looked = self.size
-            together = chunks[0] if len(chunks) == 1 else b"".join(chunks)  # each call lets other threads in, which costs more than a copy
-            self._hash.update(together)
-            write_all(self._descriptor, [self._meta, together] if self._meta else [together])
-            self._meta = b""
-        except OSError as error:
-            raise self._out(error) from error
-        except Refused:
-            self.drop()
-            raise
+        while len(chunk) > STAGE - self._filled:
+            free = STAGE - self._filled
+            self._view[self._filled :] = chunk[:free]
+            self._filled, chunk = STAGE, chunk[free:]
+            self._empty()
+        end = self._filled + len(chunk)
+        self._view[self._filled : end] = chunk
+        self._filled = end
 
     def seal(self) -> None:
         """All of it on disk, under its temporary name."""
-        self.flush()
+        self._empty()
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
@@ -110,40 +117,80 @@ class Incoming:
 
     def drop(self) -> None:
         """Leaves nothing behind."""
-        self._waiting = []
         self._close()
         if self.renamed:
             return
         with suppress(OSError):  # of a disk that became read-only; the next start removes it
             self.path.unlink(missing_ok=True)
 
+    def _empty(self) -> None:
+        """Hashes and writes what was collected."""
+        full, self._filled = self._view[: self._filled], 0
+        if self.size > self._room.object_bytes:
+            self.drop()
+            why = f"larger than listener.max_object_bytes ({self._room.object_bytes} bytes); raise it, or send less in one instance"
+            raise OutOfResources(why, self.command.sop_instance_uid)
+        self.head = self.head or bytes(full[self.start : self.start + HEAD])
+        try:
+            self._room.check(self.path.parent, len(full))
+            self._hash.update(full[self._hashed :])
+            self._hashed = 0
+            self._put(full)
+        except OSError as error:
+            raise self._out(error) from error
+        except Refused:
+            self.drop()
+            raise
+
+    def _put(self, full: memoryview) -> None:
+        """A stage is whole blocks, but for the last."""
+        whole = len(full) - len(full) % BLOCK
+        write_all(self._descriptor, full[:whole])
+        if whole < len(full):
+            if self._way:
+                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, 0)
+            write_all(self._descriptor, full[whole:])
+
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+        stage, self._stage = self._stage, None
+        if stage:
+            _SPARE.append(stage)
 
     def _out(self, error: OSError) -> OutOfResources:
         self.drop()
         return OutOfResources(f"spool: {error.strerror}; free or mend the disk of state.dir", self.command.sop_instance_uid)
 
 
-def is_full(folder: Path, free_bytes: int) -> bool:
-    """Would less than `free_bytes` be left?"""
-    return free_bytes > 0 and shutil.disk_usage(folder).free < free_bytes
+def past_the_cache(folder: Path) -> int:
+    """The flag that opens files of `folder` for writing past the page cache; 0 where its file system knows no such way."""
+    flag = getattr(os, "O_DIRECT", 0)
+    path = folder / f"{os.getpid()}-direct.part"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
+        try:
+            return flag if os.write(descriptor, _pages(BLOCK)) == BLOCK else 0
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return 0
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
-def write_all(descriptor: int, chunks: list[bytes | memoryview]) -> int:
-    """All of `chunks`, or OSError; how many bytes that were. A full disk writes short before it fails."""
-    total = sum(map(len, chunks))
-    left, written = total, 0
+def _pages(size: int) -> mmap.mmap:
+    """Memory that begins where a page does."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """All of `data`, or OSError. A full disk writes short before it fails."""
+    left = memoryview(data)
     while left:
-        written = os.writev(descriptor, chunks)
-        left -= written
-        while chunks and written >= len(chunks[0]):
-            written -= len(chunks.pop(0))
-        if written:
-            chunks[0] = memoryview(chunks[0])[written:]
-    return total
+        left = left[os.write(descriptor, left) :]
 
 
 def part_10_head(command: Command) -> bytes:
@@ -168,8 +215,3 @@ def _meta(number: int, vr: bytes, value: str) -> bytes:
     text = value.encode("ascii", "replace")
     padded = text + (b"\0" if vr == b"UI" else b" ") * (len(text) % 2)
     return _SHORT.pack(2, number, vr, len(padded)) + padded
-
-
-def _check_space(folder: Path, room: Room) -> None:
-    if is_full(folder, room.free_bytes):
-        raise OutOfResources("spool: less than state.min_free_bytes would be left; free the disk of state.dir")

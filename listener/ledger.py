@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
 from listener import arrivals, corrections, headers, revisions, rows, view
-from listener.arrivals import Arrival, Arrivals, Key
+from listener.arrivals import Arrival, Arrivals
 from listener.completion import Clock
 from listener.errors import IllegalMove, UnknownStudy, VitalCheckError
 from listener.rows import Delivery, Job, Snapshot
@@ -69,12 +69,7 @@ class Ledger:
 
     def find(self, study_uid: str, sop_instance_uid: str) -> Instance | None:
         """The kept instance with these UIDs."""
-        key = (study_uid, sop_instance_uid)
-        return self.find_all([key]).get(key)
-
-    def find_all(self, keys: Iterable[Key]) -> dict[Key, Instance]:
-        """The kept ones of the instances with these UIDs."""
-        return self._arrivals.held(keys)
+        return self._arrivals.held((study_uid, sop_instance_uid))
 
     def add(self, instance: Instance, *, can_answer: bool, calling_ae: str = "", called_ae: str = "") -> None:
         """A new instance. One that can change the answer re-opens its study and starts the quiet time again."""

@@ -11,6 +11,7 @@ The receiver (this process) and its workers meet only through spool and ledger.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import threading
@@ -60,6 +61,7 @@ def serve(config: Config, config_path: Path | None) -> int:
         service = Service(config, config_path)
         try:
             service.start()
+            gc.freeze()  # what is there now stays: to look through all of it again stops every association for 0.1 s
             service.serve()
         finally:
             service.drain()

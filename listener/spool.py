@@ -1,6 +1,6 @@
 """spool: the bytes, kept so that a power cut takes nothing that was acknowledged.
 
-write .part > fdatasync > check > ( rename > fsync of the folder > row in the ledger ) > 0x0000      ( ): once for all that wait
+write .part > fdatasync > check > rename > fsync of the folder > ( row in the ledger ) > 0x0000      ( ): once for all that wait
 
 STATE/spool/<study UID>/<SOP Instance UID>.dcm            an instance, as sent
 STATE/spool/<study UID>/<SOP Instance UID>.<sha256>.aside same UID and transfer syntax, other bytes: kept, never mixed in
@@ -10,20 +10,22 @@ STATE/spool/incoming/*.part                               not acknowledged; remo
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from listener import headers, logs, uids
-from listener.arrivals import Arrival
+from listener.arrivals import REMEMBERED, Arrival, Key
 from listener.commit import GroupCommit
 from listener.eligibility import can_answer
 from listener.errors import CannotUnderstand, Mismatch, NotDicom, OutOfResources
-from listener.incoming import Command, Incoming, Room, is_full, write_all
+from listener.incoming import Command, Incoming, Room, past_the_cache, write_all
 from listener.ledger import Ledger
 from listener.rows import UNREAD
 from pipeline.records import Instance
@@ -32,17 +34,29 @@ log = logs.get()
 
 Outcome = Literal["kept", "duplicate", "other_syntax", "conflict"]
 Placed = tuple[Outcome, Instance]
+Row = Arrival | Instance
+"""Of an instance that is new, or of one that is kept aside."""
 PAUSE = 0.1  # s; reading the headers of an instance takes as long as receiving it, and scanners that are slower than this leave the time
 LARGEST = 1 << 40  # bytes of one instance, where nobody said fewer
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """An instance whose bytes are on disk, and that waits for its name and its row."""
+class _Turns:
+    """Of those with the same key, one at a time."""
 
-    part: Path
-    instance: Instance
-    command: Command
+    def __init__(self) -> None:
+        self._taken, self._free = set[Key](), threading.Condition()
+
+    @contextmanager
+    def __call__(self, key: Key) -> Iterator[None]:
+        with self._free:
+            self._free.wait_for(lambda: key not in self._taken)
+            self._taken.add(key)
+        try:
+            yield
+        finally:
+            with self._free:
+                self._taken.discard(key)
+                self._free.notify_all()
 
 
 class Spool:
@@ -53,17 +67,19 @@ class Spool:
         self._incoming = self.folder / "incoming"
         self._ledger = ledger
         self._room = Room(max_object_bytes, min_free_bytes)
-        self._commit = GroupCommit(self._place_all)
+        self._turns, self._commit, self._name_study = _Turns(), GroupCommit(self._add), GroupCommit(self._sync)
+        self._named: set[Path] = set()  # folders of studies, whose own names are on disk
         self._ended_at = 0.0  # s, monotonic; the last of them
         self._open: set[Incoming] = set()  # on their way; to end one twice ends it once
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._way = past_the_cache(self._incoming)
 
     # An instance comes in
 
     def receive(self, command: Command) -> Incoming:
         """Where the data set that `command` announced goes; `keep` or `give_up` ends it. Raises CannotUnderstand, OutOfResources."""
         _check_uid(command.sop_instance_uid, "Affected SOP Instance UID")
-        incoming = Incoming(self._incoming, command, self._room)
+        incoming = Incoming(self._incoming, command, self._room, self._way)
         self._open.add(incoming)
         return incoming
 
@@ -75,7 +91,9 @@ class Spool:
         uid = incoming.command.sop_instance_uid
         try:
             incoming.seal()
-            outcome, instance = self._commit(_Waiting(incoming.path, _read(incoming), incoming.command))
+            new = _read(incoming)
+            with self._turns((new.study_uid, new.sop_instance_uid)):
+                outcome, instance = self._place(new, incoming.command)
             incoming.renamed = outcome == "kept"
             return outcome, instance
         except OSError as error:
@@ -100,7 +118,7 @@ class Spool:
     @property
     def is_full(self) -> bool:
         """Would the next instance be refused for want of space?"""
-        return is_full(self.folder, self._room.free_bytes)
+        return self._room.is_full(self.folder)
 
     # Start
 
@@ -130,64 +148,26 @@ class Spool:
         self._ledger.add(instance, can_answer=can_answer(instance), calling_ae=calling, called_ae=called)
         log.info("spool.indexed", study_uid=instance.study_uid, sop_instance_uid=instance.sop_instance_uid)
 
-    # Names and rows, for all that wait
+    # A name and a row
 
-    def _place_all(self, waiting: Sequence[_Waiting]) -> list[Placed | Exception]:
-        """Renames each to where it belongs, syncs the folders once, and writes all rows in one transaction."""
-        held = self._ledger.find_all((one.instance.study_uid, one.instance.sop_instance_uid) for one in waiting)
-        batch = _Batch(self.folder, self._ledger, held)
-        try:
-            placed = [batch.place(one) for one in waiting]
-            for folder in batch.folders:
-                sync_folder(folder)
-            self._ledger.add_all(batch.arrivals, batch.asides)
-        except Exception:
-            batch.undo()  # what has no row was not kept
-            raise
-        return placed
-
-
-class _Batch:
-    """Names for instances, without a word to the disk about them yet."""
-
-    def __init__(self, folder: Path, ledger: Ledger, held: dict[tuple[str, str], Instance]) -> None:
-        self._folder, self._ledger, self._held = folder, ledger, held
-        self.folders: dict[Path, None] = {}  # whose names changed, parents first
-        self.arrivals: list[Arrival] = []
-        self.asides: list[Instance] = []
-        self._made: list[Path] = []  # files that were not there before
-        self._made_folders: list[Path] = []
-
-    def place(self, waiting: _Waiting) -> Placed | Exception:
-        """Where it is now, unless we hold the instance already. An error is of this instance alone."""
-        try:
-            return self._place(waiting.part, waiting.instance, waiting.command)
-        except OSError as error:
-            return error
-
-    def undo(self) -> None:
-        for path in self._made:
-            path.unlink(missing_ok=True)
-        for folder in self._made_folders:  # one that stayed would be taken for one whose name is on disk
-            folder.rmdir()
-
-    def _place(self, part: Path, instance: Instance, command: Command) -> Placed:
-        key = (instance.study_uid, instance.sop_instance_uid)
-        held = self._held.get(key)
+    def _place(self, new: Instance, command: Command) -> Placed:
+        """Where `new` is now, unless we hold it already."""
+        held = self._ledger.find(new.study_uid, new.sop_instance_uid)
         if held is None:
-            placed = self._rename(part, instance, self._folder / instance.study_uid / f"{instance.sop_instance_uid}.dcm")
-            self.arrivals.append(Arrival(placed, can_answer(placed), command.calling_ae, command.called_ae))
-            self._held[key] = placed
-            return "kept", placed
-        if held.transfer_syntax_uid != instance.transfer_syntax_uid and self._is_same(held, instance):
+            kept = replace(new, path=self.folder / new.study_uid / f"{new.sop_instance_uid}.dcm")
+            self._settle(new.path, kept.path, Arrival(kept, can_answer(kept), command.calling_ae, command.called_ae))
+            return "kept", kept
+        if held.transfer_syntax_uid != new.transfer_syntax_uid and self._is_same(held, new):
             return "other_syntax", held
-        if held.sha256 == instance.sha256:
+        if held.sha256 == new.sha256:
             if not held.path.is_file():  # lost since, by an operator or a disk
-                self._rename(part, instance, held.path)
+                self._name(new.path, held.path)
             return "duplicate", held
-        target = self._folder / instance.study_uid / f"{instance.sop_instance_uid}.{instance.sha256[:16]}.aside"
-        aside = replace(instance, path=target) if target.is_file() else self._rename(part, instance, target)
-        self.asides.append(aside)
+        aside = replace(new, path=self.folder / new.study_uid / f"{new.sop_instance_uid}.{new.sha256[:16]}.aside")
+        if aside.path.is_file():
+            self._commit(aside)
+        else:
+            self._settle(new.path, aside.path, aside)
         return "conflict", aside
 
     def _is_same(self, held: Instance, instance: Instance) -> bool:
@@ -202,18 +182,43 @@ class _Batch:
             return False
         return (old.series_uid, old.sop_class_uid, old.headers) == (new.series_uid, new.sop_class_uid, new.headers)
 
-    def _rename(self, part: Path, instance: Instance, target: Path) -> Instance:
-        """`part` at `target`; the name is on disk once its folder was synced."""
+    def _settle(self, part: Path, target: Path, row: Row) -> None:
+        """A name and then a row on disk, or neither: what has no row was not kept."""
+        try:
+            self._name(part, target)
+            self._commit(row)
+        except Exception:
+            target.unlink(missing_ok=True)
+            self._named.discard(target.parent)
+            with suppress(OSError):  # others are in it
+                target.parent.rmdir()
+            raise
+
+    def _name(self, part: Path, target: Path) -> None:
+        """When this returns, the name of `target` survives a power cut, and that of its folder."""
+        folder = target.parent
         try:
             part.rename(target)
         except FileNotFoundError:  # the first of its study
-            target.parent.mkdir(mode=0o700)
-            self._made_folders.append(target.parent)
-            self.folders[target.parent.parent] = None
+            self._named.discard(folder)
+            folder.mkdir(mode=0o700, exist_ok=True)
             part.rename(target)
-        self._made.append(target)
-        self.folders[target.parent] = None
-        return replace(instance, path=target)
+        sync_folder(folder)
+        if folder not in self._named:  # whoever made it may not have come so far
+            self._name_study(folder)
+            if len(self._named) >= REMEMBERED:
+                self._named.clear()
+            self._named.add(folder)
+
+    def _sync(self, folders: Sequence[Path]) -> list[None]:
+        """The names of all of them at once."""
+        sync_folder(self.folder)
+        return [None] * len(folders)
+
+    def _add(self, rows: Sequence[Row]) -> list[None]:
+        """All of them in one transaction."""
+        self._ledger.add_all([row for row in rows if isinstance(row, Arrival)], [row for row in rows if isinstance(row, Instance)])
+        return [None] * len(rows)
 
 
 def _read(incoming: Incoming) -> Instance:
@@ -268,7 +273,7 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            write_all(descriptor, [data])
+            write_all(descriptor, data)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)

@@ -130,16 +130,10 @@ class _Instance:
         self.refusal: Refused | None = None
 
     def write(self, chunk: bytes | memoryview) -> None:
-        if self.refusal is None:
-            self._try(lambda: self.incoming.write(chunk))
-
-    def flush(self) -> None:
-        if self.refusal is None:
-            self._try(self.incoming.flush)
-
-    def _try(self, act: Callable[[], None]) -> None:
+        if self.refusal:
+            return
         try:
-            act()
+            self.incoming.write(chunk)
         except Refused as refusal:
             self.refusal = refusal
             self._spool.give_up(self.incoming)
@@ -152,7 +146,4 @@ class _Swallowed:
     refusal: Refused
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Nothing of it is kept."""
-
-    def flush(self) -> None:
         """Nothing of it is kept."""

@@ -41,9 +41,8 @@ class Malformed(Exception):
 class Sink(Protocol):
     """Where a data set goes."""
 
-    def write(self, chunk: bytes | memoryview) -> None: ...
-
-    def flush(self) -> None: ...
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Takes a copy."""
 
 
 class Store(Protocol):
@@ -147,7 +146,7 @@ class Stream:
         self._socket.widen()
         sink = self._store.begin(self._assoc, request, accepted)
         if request.has_data_set:
-            self._sink, self._socket.before_refill = sink, sink.flush
+            self._sink = sink
         else:
             self._answer(request, *self._store.end(self._assoc, request, sink))
 
@@ -162,10 +161,8 @@ class Stream:
             sink.write(chunk)
             length -= len(chunk)
         if control & LAST:
-            sink.flush()
             answer = self._store.end(self._assoc, request, sink)
             self._sink = None  # now, for what cannot be ended is given up
-            self._socket.forget()
             self._answer(request, *answer)
 
     def _of_others(self, context: int, length: int, control: int) -> None:

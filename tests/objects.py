@@ -80,7 +80,6 @@ def keep(spool: Spool, ds: FileDataset, command: Command | None = None, raw: byt
     incoming = spool.receive(replace(told, transfer_syntax_uid=syntax))
     try:
         incoming.write(data_set(part_10(ds)) if raw is None else raw)
-        incoming.flush()
     except BaseException:
         spool.give_up(incoming)
         raise

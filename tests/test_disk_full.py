@@ -1,15 +1,18 @@
-"""Disks that fill up, refuse and recover, under the running service: a small tmpfs, a read-only mount, a limit on the length of files."""
+"""Disks that fill up, fail, refuse and recover, under the running service: a small tmpfs, a read-only mount, a limit on the length of
+files, and errors that strace(1) puts into its system calls.
+"""
 
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from peers import Node, wait_for
+from peers import Node, need, wait_for
 from rude import Rude, data_set, new_uid, sender, stored
 
 from listener.ledger import Ledger
@@ -132,3 +135,43 @@ def test_a_write_that_fails_for_another_reason(node: Node) -> None:
         assert rude.store(kept, data_set(kept)) == 0x0000
     is_whole(node, [kept], 2000)
     assert not list(node.spool.glob(f"*/{refused}*"))
+
+
+def threads(node: Node) -> set[str]:
+    return {path.name for path in Path(f"/proc/{node.pid}/task").iterdir()}
+
+
+@contextmanager
+def failing(tids: set[str], call: str, when: str) -> Iterator[None]:
+    """The `when`-th `call` of each of these threads ends with EIO, undone; skips the test where we may not."""
+    attached = [option for tid in tids for option in ("-p", tid)]
+    command = [need("strace"), "-o", "/dev/null", "-e", f"inject={call}:error=EIO:when={when}", "-e", "signal=none", *attached]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr is not None
+        said = [tracer.stderr.readline() for _ in tids]
+        if not all("attached" in line for line in said):
+            tracer.kill()
+            pytest.skip(f"strace may not attach: {said}")
+        try:
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.communicate(timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("call", "when"),
+    [("write", "1"), ("fdatasync", "1"), ("rename", "1"), ("fsync", "1"), ("pwrite64", "1"), ("fdatasync", "2"), ("openat", "1")],
+    ids=["its bytes", "their sync", "its name", "the folder's sync", "its row", "the ledger's sync", "its file"],
+)
+def test_a_disk_that_fails_is_said_and_nothing_stays(node: Node, call: str, when: str) -> None:
+    """EIO from any call that an instance needs is 0xA700 and leaves nothing of it; the same association goes on, and keeps it when it comes
+    again.
+    """
+    before, uid, other = threads(node), new_uid(), new_uid()
+    with sender(node.port) as rude:
+        with failing(threads(node) - before, call, when):
+            assert rude.store(uid, data_set(uid, OBJECT)) == 0xA700
+            assert not list(node.spool.glob(f"*/{uid}*"))
+        assert [rude.store(each, data_set(each, OBJECT)) for each in (uid, other)] == [0x0000, 0x0000]
+    is_whole(node, [uid, other], OBJECT)

@@ -6,7 +6,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from listener import metrics
 from listener.committer import Committer
 from listener.config import Listener, Peer
 from listener.errors import NoListen
+from listener.incoming import Room
 from listener.ledger import Ledger
 from listener.scp import Scp
-from listener.spool import Spool
+from listener.spool import LARGEST, Spool
 from pipeline.records import Instance
 
 
@@ -157,10 +157,10 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     scp = Scp(Listener(host="127.0.0.1", port=0, peers=(Peer(ae_title="CT01"),)), spool, lambda _: None, Committer(Listener(), ledger))
     port = scp.start()
     with scanner(port, [MRImageStorage]) as assoc:
-        spool._room = replace(spool._room, free_bytes=1 << 62)
+        spool._room = Room(LARGEST, 1 << 62)
         assert [assoc.send_c_store(dataset(number=n)).Status for n in (1, 2)] == [0xA700, 0xA700]
         assert rejection(port) == (2, 3, 1)
-        spool._room = replace(spool._room, free_bytes=0)
+        spool._room = Room(LARGEST, 0)
         assert [assoc.send_c_store(dataset(number=n)).Status for n in (1, 2)] == [0, 0]
     assert rejection(port) is None
     scp.stop(1.0)

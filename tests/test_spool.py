@@ -133,15 +133,15 @@ def test_too_little_space_is_out_of_resources(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short write followed by ENOSPC is 0xA700, and the next instance is kept when space returns."""
-    real = os.writev
+    real = os.write
 
-    def short(descriptor: int, chunks: list[bytes]) -> int:
-        if sum(map(len, chunks)) < 600:
+    def short(descriptor: int, data: memoryview) -> int:
+        if len(data) < 600:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(descriptor, [memoryview(chunks[0])[:500]])
+        return real(descriptor, data[:500])
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "writev", short)
+        patched.setattr(os, "write", short)
         with pytest.raises(OutOfResources, match="No space left"):
             keep(spool, dataset())
     assert files(tmp_path / "spool") == []
@@ -150,8 +150,8 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(spool: Spool, tmp_path: Path
 
 def test_short_writes_are_made_whole(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may write less than it was asked to."""
-    real = os.writev
-    monkeypatch.setattr(os, "writev", lambda descriptor, chunks: real(descriptor, [memoryview(chunks[0])[:100]]))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, memoryview(data)[:100]))
     ds = dataset()
     assert data_set(keep(spool, ds)[1].read_bytes()) == data_set(part_10(ds))
 
