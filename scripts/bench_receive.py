@@ -6,7 +6,8 @@
 
 In each round every receiver starts anew, idle measures come first, then bursts: for each kind and number of associations all receivers
 in turns, another one first each round, so that what else the machine does hits all of them. Medians over the rounds; ratios are made
-within a round. Before each burst the disk is left to write what is waiting: nobody pays for what another did not sync.
+within a round. Before each burst all have come to rest and the disk has written what was waiting, so nobody pays for what another
+left to do. Files are removed at the end: a file system is slow to make new ones after many were removed.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ LEVELS, ROUNDS = (1, 4, 16, 64), 3
 ECHOES, SET_UPS, IDLE_SECONDS = 200, 20, 10.0
 SAMPLE_SECONDS = 0.005  # between two looks at memory
 SETTLE_SECONDS = 0.3  # for forked processes of the last burst to end
+CALM_SECONDS, CALM_CPU, CALM_PATIENCE = 0.25, 0.02, 60.0  # until all receivers together use no more CPU than so in so long
 LARGE = KINDS["multi-frame"]
 
 
@@ -137,13 +139,13 @@ class Bench:
         return self.results
 
     def _check_space(self, where: Path) -> None:
-        """Of one round: what it received is removed when it ends."""
+        """Of all rounds: nothing is removed before the end, for the kernel's work after it would be counted."""
         bytes_each = sum(
             level * kind.each(level, quick=self.quick) * kind.rows * kind.columns * 2 * kind.frames for kind, level in self.cells
         )
-        needed, free = 1.2 * len(self.receivers) * bytes_each, shutil.disk_usage(where).free
+        needed, free = 1.2 * self.rounds * len(self.receivers) * bytes_each, shutil.disk_usage(where).free
         if free < needed:
-            raise NoReceiver(f"{where}: {free / 1e9:.1f} GB free, a round needs {needed / 1e9:.1f}; name another folder with --dir")
+            raise NoReceiver(f"{where}: {free / 1e9:.1f} GB free, all rounds need {needed / 1e9:.1f}; name another folder with --dir")
 
     def _round(self, folder: Path, order: list[str], bar: tqdm) -> None:
         with ExitStack() as stack:
@@ -158,9 +160,9 @@ class Bench:
             for kind, level in self.cells:
                 for receiver in running:
                     bar.set_description(f"{receiver.name}, {kind.name} x {level}")
+                    self._calm(running)
                     self._burst(receiver, kind, level)
                     bar.update()
-        shutil.rmtree(folder)
 
     def _alone(self, receiver: Running) -> None:
         """C-ECHO, association set-up and memory of a receiver that has stored a little and does nothing now."""
@@ -207,12 +209,20 @@ class Bench:
         took = time.monotonic() - began
         return {receiver: 100 * (cpu_seconds(receiver.pid) - before[receiver]) / took for receiver in running}
 
+    def _calm(self, running: Sequence[Running]) -> None:
+        """Returns when no receiver works at what it has acknowledged already, and the disk has written it."""
+        until, used = time.monotonic() + CALM_PATIENCE, float("inf")
+        while time.monotonic() < until:
+            before, used = used, sum(cpu_seconds(receiver.pid) for receiver in running)
+            if used - before <= CALM_CPU:
+                break
+            time.sleep(CALM_SECONDS)
+        os.sync()
+
     def _sent(self, port: int, kind: Kind, level: int, each: int) -> Burst:
         return bench_tools.burst(port, kind, level, each, self._files) if kind.tool else burst(port, kind, level, each)
 
     def _burst(self, receiver: Running, kind: Kind, level: int) -> None:
-        time.sleep(SETTLE_SECONDS)
-        os.sync()
         before, each = cpu_seconds(receiver.pid), kind.each(level, quick=self.quick)
         found = self._sent(receiver.port, kind, level, each)
         time.sleep(SETTLE_SECONDS)
