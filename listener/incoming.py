@@ -79,13 +79,14 @@ class Incoming:
         self.start = len(meta)
         self._room, self._way, self._hash = room, way, hashlib.sha256()
         self._descriptor, self.renamed = -1, False
-        self._stage: mmap.mmap | None = _SPARE.pop() if _SPARE else _pages(STAGE)
-        self._view = memoryview(self._stage)
+        self._stage: mmap.mmap | None = None
         try:
             room.check(folder)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | way, 0o600)
         except OSError as error:
             raise self._out(error) from error
+        self._stage = _stage()
+        self._view = memoryview(self._stage)
         self._view[: self.start] = meta
         self._filled = self._hashed = self.start  # of the stage; up to where it is no data set, or hashed
 
@@ -154,9 +155,11 @@ class Incoming:
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            with suppress(OSError):  # of a network's disk; what counts was synced, or is given up
+                os.close(descriptor)
         stage, self._stage = self._stage, None
         if stage:
+            self._view.release()  # whoever still wrote would write into the next instance
             _SPARE.append(stage)
 
     def _out(self, error: OSError) -> OutOfResources:
@@ -179,6 +182,13 @@ def past_the_cache(folder: Path) -> int:
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _stage() -> mmap.mmap:
+    try:
+        return _SPARE.pop()
+    except IndexError:
+        return _pages(STAGE)
 
 
 def _pages(size: int) -> mmap.mmap:

@@ -61,6 +61,7 @@ def serve(config: Config, config_path: Path | None) -> int:
         service = Service(config, config_path)
         try:
             service.start()
+            gc.collect()
             gc.freeze()  # what is there now stays: to look through all of it again stops every association for 0.1 s
             service.serve()
         finally:

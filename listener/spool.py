@@ -68,7 +68,8 @@ class Spool:
         self._ledger = ledger
         self._room = Room(max_object_bytes, min_free_bytes)
         self._turns, self._commit, self._name_study = _Turns(), GroupCommit(self._add), GroupCommit(self._sync)
-        self._named: set[Path] = set()  # folders of studies, whose own names are on disk
+        self._named: set[Path] = set()  # folders of studies: their own names are on disk, and whatever lay in them when we first came
+        self._folders = threading.Lock()  # made and taken away by one at a time
         self._ended_at = 0.0  # s, monotonic; the last of them
         self._open: set[Incoming] = set()  # on their way; to end one twice ends it once
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,6 +79,7 @@ class Spool:
 
     def receive(self, command: Command) -> Incoming:
         """Where the data set that `command` announced goes; `keep` or `give_up` ends it. Raises CannotUnderstand, OutOfResources."""
+        _check_uid(command.sop_class_uid, "Affected SOP Class UID")
         _check_uid(command.sop_instance_uid, "Affected SOP Instance UID")
         incoming = Incoming(self._incoming, command, self._room, self._way)
         self._open.add(incoming)
@@ -158,13 +160,17 @@ class Spool:
             self._settle(new.path, kept.path, Arrival(kept, can_answer(kept), command.calling_ae, command.called_ae))
             return "kept", kept
         if held.transfer_syntax_uid != new.transfer_syntax_uid and self._is_same(held, new):
+            self._make_sure(held.path)
             return "other_syntax", held
         if held.sha256 == new.sha256:
-            if not held.path.is_file():  # lost since, by an operator or a disk
-                self._name(new.path, held.path)
+            if held.path.is_file():
+                self._make_sure(held.path)
+            else:  # lost since, by an operator or a disk
+                self._settle(new.path, held.path, None)
             return "duplicate", held
         aside = replace(new, path=self.folder / new.study_uid / f"{new.sop_instance_uid}.{new.sha256[:16]}.aside")
         if aside.path.is_file():
+            self._make_sure(aside.path)
             self._commit(aside)
         else:
             self._settle(new.path, aside.path, aside)
@@ -182,15 +188,16 @@ class Spool:
             return False
         return (old.series_uid, old.sop_class_uid, old.headers) == (new.series_uid, new.sop_class_uid, new.headers)
 
-    def _settle(self, part: Path, target: Path, row: Row) -> None:
+    def _settle(self, part: Path, target: Path, row: Row | None) -> None:
         """A name and then a row on disk, or neither: what has no row was not kept."""
         try:
             self._name(part, target)
-            self._commit(row)
+            if row:
+                self._commit(row)
         except Exception:
-            target.unlink(missing_ok=True)
-            self._named.discard(target.parent)
-            with suppress(OSError):  # others are in it
+            with self._folders, suppress(OSError):  # of a folder that others are in, or of a disk that became read-only
+                self._named.discard(target.parent)
+                target.unlink(missing_ok=True)
                 target.parent.rmdir()
             raise
 
@@ -200,15 +207,26 @@ class Spool:
         try:
             part.rename(target)
         except FileNotFoundError:  # the first of its study
-            self._named.discard(folder)
-            folder.mkdir(mode=0o700, exist_ok=True)
-            part.rename(target)
+            with self._folders:
+                self._named.discard(folder)
+                folder.mkdir(mode=0o700, exist_ok=True)
+                part.rename(target)
         sync_folder(folder)
-        if folder not in self._named:  # whoever made it may not have come so far
-            self._name_study(folder)
-            if len(self._named) >= REMEMBERED:
-                self._named.clear()
-            self._named.add(folder)
+        self._name_folder(folder)
+
+    def _make_sure(self, path: Path) -> None:
+        """As `_name`, of a file that lies there: whoever gave it its name may have ended before its sync."""
+        if path.parent not in self._named:
+            sync_folder(path.parent)
+            self._name_folder(path.parent)
+
+    def _name_folder(self, folder: Path) -> None:
+        if folder in self._named:
+            return
+        self._name_study(folder)  # whoever made it may not have come so far
+        if len(self._named) >= REMEMBERED:
+            self._named.clear()
+        self._named.add(folder)
 
     def _sync(self, folders: Sequence[Path]) -> list[None]:
         """The names of all of them at once."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import need
 
-from listener.incoming import BLOCK, STAGE, Command, Incoming, Room, past_the_cache
+from listener import incoming as incomings
+from listener.errors import OutOfResources
+from listener.incoming import BLOCK, LOOK, LOOK_SECONDS, STAGE, Command, Incoming, Room, past_the_cache
 
 COMMAND = Command("1.2.840.10008.5.1.4.1.1.4", "1.2.3", "CT01", "VITALCHECK", "1.2.840.10008.1.2.1")
 EDGES = [at + near for at in (BLOCK, STAGE, 2 * STAGE) for near in (-1, 0, 1)]
@@ -80,3 +84,49 @@ def test_what_comes_in_pushes_nothing_out_of_memory(tmp_path: Path) -> None:
     said = subprocess.run([need("fincore"), "-nbo", "RES", str(incoming.path)], capture_output=True, text=True, check=True)
     assert int(said.stdout) <= 4 * BLOCK
     incoming.drop()
+
+
+def test_every_stage_is_given_back_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However an instance ends, and however often it is ended: no two write into the same memory, and a full disk costs none."""
+    waiting = deque[mmap.mmap]()
+    monkeypatch.setattr(incomings, "_SPARE", waiting)
+    sealed, dropped, refused = (Incoming(tmp_path, COMMAND, Room(3 * STAGE, 0)) for _ in range(3))
+    sealed.write(b"x")
+    sealed.seal()
+    with pytest.raises(OutOfResources):
+        refused.write(bytes(5 * STAGE))
+    for each in (sealed, dropped, refused) * 2:
+        each.drop()
+    with pytest.raises(OutOfResources):
+        Incoming(tmp_path, COMMAND, Room(1, 1 << 62))
+    assert len(waiting) == len({id(stage) for stage in waiting}) == 3
+
+
+def test_what_has_ended_takes_no_more(tmp_path: Path) -> None:
+    """Its memory belongs to the next instance."""
+    ended = Incoming(tmp_path, COMMAND, Room(1 << 30, 0))
+    ended.drop()
+    with pytest.raises(ValueError, match="released"):
+        ended.write(b"late")
+
+
+@pytest.mark.parametrize("after", ["many bytes", "a while"])
+def test_free_space_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
+    """Not for each instance, which takes a call of the system, but often enough."""
+    now, looks, room = [100.0], [0], Room(1, 1)
+    monkeypatch.setattr(incomings.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(room, "is_full", lambda _folder: looks.append(0))
+    room.check(tmp_path)
+    room.check(tmp_path, 5)
+    assert len(looks) == 2
+    now[0] += LOOK_SECONDS if after == "a while" else 0
+    room.check(tmp_path, LOOK if after == "many bytes" else 0)
+    assert len(looks) == 3
+
+
+def test_a_full_disk_is_asked_each_time(tmp_path: Path) -> None:
+    """So that it is seen at once when there is space again."""
+    room = Room(1, 1 << 62)
+    for _ in range(3):
+        with pytest.raises(OutOfResources):
+            room.check(tmp_path)

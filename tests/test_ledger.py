@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,3 +260,27 @@ def test_an_answer_without_a_wanted_document_is_delivered(ledger: Ledger) -> Non
     snapshot(ledger, job)
     ledger.finish(job, report(documents=0), {}, {"one": ("key-image",)}, 105.0)
     assert state(ledger) == "delivered"
+
+
+def test_a_row_that_comes_while_its_study_is_read_is_known(tmp_path: Path) -> None:
+    """What is known of a study is read once; what is committed at that moment is not missed, for it would be taken for new again."""
+    ledger = Ledger(tmp_path)
+    arrivals = ledger._arrivals
+    first, second = (instance(tmp_path / "spool", number=n) for n in (1, 2))
+    ledger.add(first, can_answer=True)
+    arrivals._known.clear()
+    adding = threading.Thread(target=lambda: ledger.add(second, can_answer=True))
+    reader = ledger._engine.raw_connection()
+
+    class Slow:
+        def execute(self, *query: object) -> list[object]:
+            found = list(reader.execute(*query))
+            adding.start()
+            adding.join(0.5)
+            return found
+
+    arrivals._reader = Slow()
+    assert ledger.find("1.2.3", first.sop_instance_uid) is not None
+    adding.join(5)
+    arrivals._reader = reader
+    assert ledger.find("1.2.3", second.sop_instance_uid) is not None

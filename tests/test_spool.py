@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import objects
@@ -16,11 +17,15 @@ from hypothesis import strategies as st
 from objects import data_set, dataset, part_10
 from pydicom.dataset import FileDataset
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
+from sqlalchemy.exc import OperationalError
 
+from listener import spool as spools
+from listener.arrivals import Arrival
 from listener.errors import CannotUnderstand, Mismatch, OutOfResources, Refused
-from listener.incoming import Command
+from listener.incoming import Command, past_the_cache
 from listener.ledger import FILE, Ledger
 from listener.spool import Spool
+from pipeline.records import Instance
 
 
 @pytest.fixture
@@ -240,3 +245,173 @@ def test_a_duplicate_does_not_wait_for_writers(spool: Spool, tmp_path: Path) -> 
     assert keep(spool, dataset())[0] == "duplicate"
     assert time.monotonic() - began < 5
     other.close()
+
+
+# What a power cut would take, and what an undo may touch
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the folders that were synced, as they are."""
+    seen: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (seen.append(Path(f"/proc/self/fd/{fd}").readlink().name), real(fd))[1])
+    return seen
+
+
+def broken(_fd: int) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def refuse_rows(
+    folder: Path, statement: str = "CREATE TRIGGER full BEFORE INSERT ON instances BEGIN SELECT RAISE(ABORT, 'full'); END"
+) -> None:
+    with sqlite3.connect(folder / FILE) as other:
+        other.execute(statement)
+
+
+def test_a_spool_goes_past_the_page_cache(spool: Spool) -> None:
+    """Where its file system can."""
+    assert spool._way == past_the_cache(spool.folder)
+
+
+def test_a_study_that_was_taken_back_is_named_again(spool: Spool, tmp_path: Path, synced: list[str]) -> None:
+    """Its folder went with its first instance, so the next one syncs the folder's own name, too."""
+    refuse_rows(tmp_path)
+    with pytest.raises(OutOfResources):
+        keep(spool, dataset())
+    refuse_rows(tmp_path, "DROP TRIGGER full")
+    synced.clear()
+    keep(spool, dataset())
+    assert synced == ["1.2.3", "spool"]
+
+
+def test_the_second_of_a_new_study_waits_for_the_name_of_its_folder(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds the folder made does not know that its name is on disk."""
+    syncing, go_on, real = threading.Event(), threading.Event(), spools.sync_folder
+
+    def slow(folder: Path) -> None:
+        if folder == spool.folder:
+            syncing.set()
+            go_on.wait(5)
+        real(folder)
+
+    monkeypatch.setattr(spools, "sync_folder", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(keep, spool, dataset(number=1))
+        assert syncing.wait(5)
+        second = pool.submit(keep, spool, dataset(number=2))
+        with pytest.raises(TimeoutError):
+            second.result(0.3)
+        go_on.set()
+        assert [each.result(5)[0] for each in (first, second)] == ["kept", "kept"]
+
+
+@pytest.mark.parametrize("lost", ["its file", "its folder"])
+def test_what_comes_back_is_synced(spool: Spool, synced: list[str], lost: str) -> None:
+    """A duplicate that brings a lost file back is answered when its name, and its folder's, are on disk."""
+    path = keep(spool, dataset())[1]
+    path.unlink()
+    if lost == "its folder":
+        path.parent.rmdir()
+    synced.clear()
+    assert keep(spool, dataset())[0] == "duplicate"
+    assert synced == (["1.2.3"] if lost == "its file" else ["1.2.3", "spool"])
+
+
+def test_what_cannot_be_brought_back_is_refused_and_gone(spool: Spool, monkeypatch: pytest.MonkeyPatch, synced: list[str]) -> None:
+    """A copy of a lost file whose name cannot be synced leaves none behind that the next copy would be taken for held by."""
+    path = keep(spool, dataset())[1]
+    path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", broken)
+        with pytest.raises(OutOfResources):
+            keep(spool, dataset())
+    assert not path.is_file()
+    synced.clear()
+    assert keep(spool, dataset())[0] == "duplicate"
+    assert "1.2.3" in synced
+
+
+def test_aside_is_synced_before_its_row(spool: Spool, monkeypatch: pytest.MonkeyPatch, synced: list[str]) -> None:
+    """As what is kept."""
+    keep(spool, dataset())
+    synced.clear()
+    real = Ledger.add_all
+    monkeypatch.setattr(Ledger, "add_all", lambda self, *rows: (synced.append("row"), real(self, *rows))[1])
+    assert keep(spool, dataset(EchoTime="5"))[0] == "conflict"
+    assert synced == ["1.2.3", "row"]
+
+
+def test_a_name_that_a_kill_left_is_synced_when_it_comes_again(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[str]
+) -> None:
+    """An aside that lies there when we start has its name, and nobody knows whether the disk has it."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(_folder: Path) -> None:
+        raise Killed
+
+    keep(spool, dataset())
+    with monkeypatch.context() as patched:
+        patched.setattr(spools, "sync_folder", killed)
+        with pytest.raises(Killed):
+            keep(spool, dataset(EchoTime="5"))
+    again = Spool(tmp_path, Ledger(tmp_path), 0)
+    again.recover()
+    synced.clear()
+    assert keep(again, dataset(EchoTime="5"))[0] == "conflict"
+    assert "1.2.3" in synced
+
+
+def test_an_undo_takes_no_folder_that_another_has_just_made(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of the first fails while the second makes the folder of the same study: the second is kept."""
+    made, undone, real_mkdir, real_add = threading.Event(), threading.Event(), Path.mkdir, Ledger.add_all
+
+    def mkdir(path: Path, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
+        real_mkdir(path, mode, parents=parents, exist_ok=exist_ok)
+        if threading.current_thread().name == "second":
+            made.set()
+            undone.wait(0.5)  # the undo waits for us: it would otherwise take the folder now
+
+    def add_all(ledger: Ledger, arrived: list[Arrival], aside: list[Instance]) -> None:
+        if any(arrival.instance.sop_instance_uid.endswith(".1") for arrival in arrived):
+            raise OperationalError(None, None, sqlite3.OperationalError("disk I/O error"))
+        real_add(ledger, arrived, aside)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(Ledger, "add_all", add_all)
+    found: list[str] = []
+    second = threading.Thread(target=lambda: found.append(keep(spool, dataset(number=2))[0]), name="second")
+    second.start()
+    assert made.wait(5)
+    with pytest.raises(OutOfResources):
+        keep(spool, dataset(number=1))
+    undone.set()
+    second.join(5)
+    assert found == ["kept"]
+
+
+def test_a_close_that_fails_is_the_end_all_the_same(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """close(2) of a network's disk repeats the error of a write: nothing stays, and nothing is taken for on its way."""
+    real = os.close
+
+    def bad(descriptor: int) -> None:
+        real(descriptor)
+        broken(descriptor)
+
+    incoming = spool.receive(Command(MRImageStorage, "1.2.3.1.1", "CT01", "VITALCHECK", "1.2.840.10008.1.2.1"))
+    incoming.write(b"some")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", bad)
+        spool.give_up(incoming)
+    assert files(tmp_path / "spool") == []
+    assert not spool._open
+
+
+def test_a_sop_class_that_is_none_is_refused(spool: Spool) -> None:
+    """However long: it would not fit into the file meta information."""
+    with pytest.raises(CannotUnderstand, match="SOP Class UID is not a UID"):
+        spool.receive(Command("1" * 70_000, "1.2.3", "CT01", "VITALCHECK", "1.2.840.10008.1.2.1"))
