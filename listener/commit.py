@@ -1,13 +1,14 @@
 """commit: leader and followers. Whoever comes while nobody commits, commits for all that wait; whoever comes meanwhile, waits for the next.
 
-One directory fsync and one transaction serve as many as have come, and who is alone has no thread to wait for.
+One transaction, or one sync, serves as many as have come, and who is alone has no thread to wait for.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -67,3 +68,22 @@ class GroupCommit(Generic[T, R]):
             place.result, place.done = result, True
             if not place.leads:
                 place.turn.release()
+
+
+class Turns:
+    """Of those with the same key, one at a time."""
+
+    def __init__(self) -> None:
+        self._taken, self._free = set[Hashable](), threading.Condition()
+
+    @contextmanager
+    def __call__(self, key: Hashable) -> Iterator[None]:
+        with self._free:
+            self._free.wait_for(lambda: key not in self._taken)
+            self._taken.add(key)
+        try:
+            yield
+        finally:
+            with self._free:
+                self._taken.discard(key)
+                self._free.notify_all()

@@ -10,10 +10,8 @@ STATE/spool/incoming/*.part                               not acknowledged; remo
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -21,12 +19,13 @@ from typing import Literal
 from sqlalchemy.exc import SQLAlchemyError
 
 from listener import headers, logs, uids
-from listener.arrivals import REMEMBERED, Arrival, Key
-from listener.commit import GroupCommit
+from listener.arrivals import Arrival
+from listener.commit import GroupCommit, Turns
 from listener.eligibility import can_answer
 from listener.errors import CannotUnderstand, Mismatch, NotDicom, OutOfResources
 from listener.incoming import Command, Incoming, Room, past_the_cache, write_all
 from listener.ledger import Ledger
+from listener.names import Names, sync_folder
 from listener.rows import UNREAD
 from pipeline.records import Instance
 
@@ -40,25 +39,6 @@ PAUSE = 0.1  # s; reading the headers of an instance takes as long as receiving 
 LARGEST = 1 << 40  # bytes of one instance, where nobody said fewer
 
 
-class _Turns:
-    """Of those with the same key, one at a time."""
-
-    def __init__(self) -> None:
-        self._taken, self._free = set[Key](), threading.Condition()
-
-    @contextmanager
-    def __call__(self, key: Key) -> Iterator[None]:
-        with self._free:
-            self._free.wait_for(lambda: key not in self._taken)
-            self._taken.add(key)
-        try:
-            yield
-        finally:
-            with self._free:
-                self._taken.discard(key)
-                self._free.notify_all()
-
-
 class Spool:
     """The folder `state`/spool and its rows. One process receives; its threads share this object."""
 
@@ -67,9 +47,7 @@ class Spool:
         self._incoming = self.folder / "incoming"
         self._ledger = ledger
         self._room = Room(max_object_bytes, min_free_bytes)
-        self._turns, self._commit, self._name_study = _Turns(), GroupCommit(self._add), GroupCommit(self._sync)
-        self._named: set[Path] = set()  # folders of studies: their own names are on disk, and whatever lay in them when we first came
-        self._folders = threading.Lock()  # made and taken away by one at a time
+        self._turns, self._commit, self._names = Turns(), GroupCommit(self._add), Names(self.folder)
         self._ended_at = 0.0  # s, monotonic; the last of them
         self._open: set[Incoming] = set()  # on their way; to end one twice ends it once
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -160,17 +138,17 @@ class Spool:
             self._settle(new.path, kept.path, Arrival(kept, can_answer(kept), command.calling_ae, command.called_ae))
             return "kept", kept
         if held.transfer_syntax_uid != new.transfer_syntax_uid and self._is_same(held, new):
-            self._make_sure(held.path)
+            self._names.make_sure(held.path)
             return "other_syntax", held
         if held.sha256 == new.sha256:
             if held.path.is_file():
-                self._make_sure(held.path)
+                self._names.make_sure(held.path)
             else:  # lost since, by an operator or a disk
                 self._settle(new.path, held.path, None)
             return "duplicate", held
         aside = replace(new, path=self.folder / new.study_uid / f"{new.sop_instance_uid}.{new.sha256[:16]}.aside")
         if aside.path.is_file():
-            self._make_sure(aside.path)
+            self._names.make_sure(aside.path)
             self._commit(aside)
         else:
             self._settle(new.path, aside.path, aside)
@@ -191,47 +169,12 @@ class Spool:
     def _settle(self, part: Path, target: Path, row: Row | None) -> None:
         """A name and then a row on disk, or neither: what has no row was not kept."""
         try:
-            self._name(part, target)
+            self._names.give(part, target)
             if row:
                 self._commit(row)
         except Exception:
-            with self._folders, suppress(OSError):  # of a folder that others are in, or of a disk that became read-only
-                self._named.discard(target.parent)
-                target.unlink(missing_ok=True)
-                target.parent.rmdir()
+            self._names.take_back(target)
             raise
-
-    def _name(self, part: Path, target: Path) -> None:
-        """When this returns, the name of `target` survives a power cut, and that of its folder."""
-        folder = target.parent
-        try:
-            part.rename(target)
-        except FileNotFoundError:  # the first of its study
-            with self._folders:
-                self._named.discard(folder)
-                folder.mkdir(mode=0o700, exist_ok=True)
-                part.rename(target)
-        sync_folder(folder)
-        self._name_folder(folder)
-
-    def _make_sure(self, path: Path) -> None:
-        """As `_name`, of a file that lies there: whoever gave it its name may have ended before its sync."""
-        if path.parent not in self._named:
-            sync_folder(path.parent)
-            self._name_folder(path.parent)
-
-    def _name_folder(self, folder: Path) -> None:
-        if folder in self._named:
-            return
-        self._name_study(folder)  # whoever made it may not have come so far
-        if len(self._named) >= REMEMBERED:
-            self._named.clear()
-        self._named.add(folder)
-
-    def _sync(self, folders: Sequence[Path]) -> list[None]:
-        """The names of all of them at once."""
-        sync_folder(self.folder)
-        return [None] * len(folders)
 
     def _add(self, rows: Sequence[Row]) -> list[None]:
         """All of them in one transaction."""
@@ -273,15 +216,6 @@ def _quick(incoming: Incoming, found: uids.Uids) -> Instance:
 def _check_uid(uid: str, what: str) -> None:
     if not headers.is_uid(uid):
         raise CannotUnderstand(f"{what} is not a UID (digits and dots, at most 64)")
-
-
-def sync_folder(folder: Path) -> None:
-    """Names in a folder survive a power cut only after this."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_whole(path: Path, data: bytes) -> None:

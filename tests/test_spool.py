@@ -19,7 +19,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
 from sqlalchemy.exc import OperationalError
 
-from listener import spool as spools
+from listener import names
 from listener.arrivals import Arrival
 from listener.errors import CannotUnderstand, Mismatch, OutOfResources, Refused
 from listener.incoming import Command, past_the_cache
@@ -288,7 +288,7 @@ def test_a_study_that_was_taken_back_is_named_again(spool: Spool, tmp_path: Path
 
 def test_the_second_of_a_new_study_waits_for_the_name_of_its_folder(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who finds the folder made does not know that its name is on disk."""
-    syncing, go_on, real = threading.Event(), threading.Event(), spools.sync_folder
+    syncing, go_on, real = threading.Event(), threading.Event(), names.sync_folder
 
     def slow(folder: Path) -> None:
         if folder == spool.folder:
@@ -296,7 +296,7 @@ def test_the_second_of_a_new_study_waits_for_the_name_of_its_folder(spool: Spool
             go_on.wait(5)
         real(folder)
 
-    monkeypatch.setattr(spools, "sync_folder", slow)
+    monkeypatch.setattr(names, "sync_folder", slow)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(keep, spool, dataset(number=1))
         assert syncing.wait(5)
@@ -356,7 +356,7 @@ def test_a_name_that_a_kill_left_is_synced_when_it_comes_again(
 
     keep(spool, dataset())
     with monkeypatch.context() as patched:
-        patched.setattr(spools, "sync_folder", killed)
+        patched.setattr(names, "sync_folder", killed)
         with pytest.raises(Killed):
             keep(spool, dataset(EchoTime="5"))
     again = Spool(tmp_path, Ledger(tmp_path), 0)
