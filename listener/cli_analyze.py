@@ -18,7 +18,7 @@ from listener import config as configuration
 from listener import console, headers, logs, rows, view
 from listener.cli_input import DEFAULT_MODEL, JsonOption, ModelOption, PathArgument, installed, progress, quiet, studies
 from listener.errors import NotDicom, VitalCheckError
-from listener.spool import write_whole
+from listener.names import write_whole
 from pipeline import language as languages
 from pipeline.language import Language, LanguageError
 from pipeline.records import USUAL, Finding, Kind, Order, Report, Study

@@ -1,4 +1,4 @@
-"""names: files of the spool get their names, and keep them through a power cut.
+"""names: files get their names, and keep them through a power cut.
 
 rename > fsync of the folder > fsync of the spool, once for all new folders that wait                       rename(2), fsync(2)
 
@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from listener.commit import GroupCommit
+from listener.incoming import write_all
 
 REMEMBERED = 256  # folders whose own name need not be synced again
 
@@ -72,3 +73,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """`data` at `path`, whole or not at all, on disk when this returns. Raises OSError."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            write_all(descriptor, data)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)

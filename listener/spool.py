@@ -9,7 +9,6 @@ STATE/spool/incoming/*.part                               not acknowledged; remo
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from listener.arrivals import Arrival
 from listener.commit import GroupCommit, Turns
 from listener.eligibility import can_answer
 from listener.errors import CannotUnderstand, Mismatch, NotDicom, OutOfResources
-from listener.incoming import Command, Incoming, Room, past_the_cache, write_all
+from listener.incoming import Command, Incoming, Room, past_the_cache
 from listener.ledger import Ledger
 from listener.names import Names, sync_folder
 from listener.rows import UNREAD
@@ -216,20 +215,3 @@ def _quick(incoming: Incoming, found: uids.Uids) -> Instance:
 def _check_uid(uid: str, what: str) -> None:
     if not headers.is_uid(uid):
         raise CannotUnderstand(f"{what} is not a UID (digits and dots, at most 64)")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """`data` at `path`, whole or not at all, on disk when this returns. Raises OSError."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            write_all(descriptor, data)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(path.parent)

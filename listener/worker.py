@@ -28,8 +28,8 @@ from listener.config import Config
 from listener.errors import VitalCheckError
 from listener.isolation import Isolated
 from listener.ledger import Ledger
+from listener.names import write_whole
 from listener.rows import Job
-from listener.spool import write_whole
 from models import registry
 from models.registry import Model, ModelRefused
 from pipeline import language
