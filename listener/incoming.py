@@ -3,9 +3,8 @@
     Part 10 head (PS3.10 7.1) | fragments of the data set as they came > a stage > hash > past the page cache to the disk | fdatasync
 
 No more of it is held than a stage, and its first bytes, in which the four UIDs stand. It goes past the page cache (O_DIRECT, open(2)), for
-what is synced at once gains nothing there and pays for a copy and for pages: on a virtual machine, whose memory the host hands out page by
-page, 1.3 ms of CPU for a CT slice instead of 0.2. Whole blocks do; the rest of the last one, and all on file systems that know no such way,
-are written as usual.
+what is synced at once gains nothing there and pays for a copy and for pages, dearly on a virtual machine whose memory the host hands out
+page by page. Whole blocks do; the rest of the last one, and all on file systems that know no such way, are written as usual.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ LOOK, LOOK_SECONDS = 1 << 24, 1.0  # bytes written between two looks at the free
 STAGE = (1 << 19) + (1 << 16)  # bytes collected before they are written: a CT slice with its headers, in one piece
 BLOCK = 1 << 12  # bytes; where O_DIRECT begins and ends, in the file and in memory
 _NUMBERS = count(1)
-_SPARE = deque[mmap.mmap](maxlen=64)  # stages that wait for their next instance: a new one costs as much as copying it
+_SPARE = deque[mmap.mmap](maxlen=64)  # stages that wait for their next instance: the pages of a new one are to be cleared first
 _SHORT, _LONG = Struct("<HH2sH"), Struct("<HH2sHL")
 
 

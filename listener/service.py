@@ -62,7 +62,7 @@ def serve(config: Config, config_path: Path | None) -> int:
         try:
             service.start()
             gc.collect()
-            gc.freeze()  # what is there now stays: to look through all of it again stops every association for 0.1 s
+            gc.freeze()  # what is there now stays: to look through all of it again stops every association meanwhile
             service.serve()
         finally:
             service.drain()

@@ -165,7 +165,7 @@ So a power cut takes nothing that the product acknowledged, and from the others 
 storescp and Orthanc run with `TCP_NODELAY=1`; without it each instance waits some 44 ms for the sender's delayed acknowledgement. The
 product's `completion.quiet_seconds` is a day here, so that nothing is analysed while it is measured; its worker idles, and its memory
 counts. A burst begins when no receiver works at anything, and nothing is removed before the end. All keep their files in one file system;
-only the product writes past the page cache, which makes the others faster or slower by half, as the machine has pages at hand or not.
+only the product writes past the page cache, which makes the others faster or slower, as the machine has pages at hand or not.
 "refuses": associations were rejected; "fails": not everything was answered 0x0000.
 
 "By storescu": one process of dcmtk's storescu for each association, files read from disk, its start included. The other senders are bare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -330,3 +331,21 @@ class Orthanc:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+@contextmanager
+def strace(*ids: int | str, options: Sequence[str]) -> Iterator[None]:
+    """strace(1) on these processes or threads; skips the test where we may not."""
+    attached = [option for each in ids for option in ("-p", str(each))]
+    command = [need("strace"), "-e", "signal=none", *options, *attached]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr is not None
+        said = [tracer.stderr.readline() for _ in ids]
+        if not all("attached" in line for line in said):
+            tracer.kill()
+            pytest.skip(f"strace may not attach: {' '.join(said).strip()}")
+        try:
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.communicate(timeout=20)

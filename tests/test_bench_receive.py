@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from scripts import bench_tools
 from scripts.bench_objects import INSTANCE, KINDS, SERIES, STUDY, data_set
-from scripts.bench_receive_page import CORE, ECHO, JUDGED, LEAST, ORTHANC, PRODUCT, STORESCP, Cell, Results, Sample, goals, page
+from scripts.bench_receive_page import BARE, CORE, ECHO, JUDGED, LEAST, ORTHANC, PRODUCT, SINK, STORESCP, Cell, Results, Sample, goals, page
 from scripts.bench_receivers import Running, cpu_seconds, pss_mb, started, tree
 from scripts.bench_senders import Burst, burst, echo_ms, set_up_ms
 from tests.peers import need
@@ -86,6 +86,15 @@ def test_goals_are_judged_against_storescp_and_orthanc() -> None:
     """A product as fast as storescp meets the goals at 1, 4 and 16 associations, misses the one at 64, and every one against Orthanc."""
     verdicts = [goal.verdict for goal in goals(results(100, 100))]
     assert verdicts[:8] == ["met", "met", "met", "**missed**"] + ["**missed**"] * 4
+
+
+def test_what_stands_beside_a_goal_does_not_judge_it() -> None:
+    """Bare sockets and the receiver that keeps nothing have columns of their own, each of its own bursts; the verdict is storescu's."""
+    found = results(100, 100)
+    for cell, rate in ((Cell(PRODUCT, BARE, 1), 20), (Cell(STORESCP, BARE, 1), 100), (Cell(SINK, JUDGED, 1), 300)):
+        found.bursts[cell] = [sample(rate), sample(rate)]
+    first = goals(found)[0]
+    assert (first.verdict, first.found, first.bare, first.most) == ("met", 1.0, 0.2, 3.0)
 
 
 def test_what_was_not_measured_meets_no_goal() -> None:

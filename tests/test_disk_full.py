@@ -5,14 +5,13 @@ files, and errors that strace(1) puts into its system calls.
 from __future__ import annotations
 
 import resource
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from peers import Node, need, wait_for
+from peers import Node, strace, wait_for
 from rude import Rude, data_set, new_uid, sender, stored
 
 from listener.ledger import Ledger
@@ -143,20 +142,9 @@ def threads(node: Node) -> set[str]:
 
 @contextmanager
 def failing(tids: set[str], call: str, when: str) -> Iterator[None]:
-    """The `when`-th `call` of each of these threads ends with EIO, undone; skips the test where we may not."""
-    attached = [option for tid in tids for option in ("-p", tid)]
-    command = [need("strace"), "-o", "/dev/null", "-e", f"inject={call}:error=EIO:when={when}", "-e", "signal=none", *attached]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stderr is not None
-        said = [tracer.stderr.readline() for _ in tids]
-        if not all("attached" in line for line in said):
-            tracer.kill()
-            pytest.skip(f"strace may not attach: {said}")
-        try:
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.communicate(timeout=20)
+    """The `when`-th `call` of each of these threads ends with EIO, undone."""
+    with strace(*tids, options=["-o", "/dev/null", "-e", f"inject={call}:error=EIO:when={when}"]):
+        yield
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from peers import Node, need, wait_for
+from peers import Node, strace, wait_for
 from rude import C_STORE_RSP, data_set, elements, new_uid, sender
 
 CALLS = "fdatasync,fsync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat,write,writev,pwrite64,pwritev,sendto,sendmsg"
@@ -38,34 +36,9 @@ class Call:
 
 @contextmanager
 def traced(pid: int, out: Path) -> Iterator[None]:
-    """strace on all threads of `pid`; skips the test where we may not."""
-    command = [
-        need("strace"),
-        "-f",
-        "-yy",
-        "-xx",
-        "-s",
-        str(LONGEST),
-        "-e",
-        f"trace={CALLS}",
-        "-e",
-        "signal=none",
-        "-o",
-        str(out),
-        "-p",
-        str(pid),
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stderr is not None
-        said = tracer.stderr.readline()
-        if "attached" not in said:
-            tracer.kill()
-            pytest.skip(f"strace may not attach: {said.strip()}")
-        try:
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.communicate(timeout=20)
+    """The calls of all threads of `pid`, into `out`."""
+    with strace(pid, options=["-f", "-yy", "-xx", "-s", str(LONGEST), "-e", f"trace={CALLS}", "-o", str(out)]):
+        yield
 
 
 def calls(out: Path) -> list[Call]:
