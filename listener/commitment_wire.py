@@ -33,6 +33,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from listener.commitment import KEPT, Commitment, Reference, Request
 from listener.errors import NotTaken
 from listener.headers import is_uid
+from listener.requestor import associate
 from pipeline.attributes import text, value
 from pipeline.part10 import UNREADABLE
 
@@ -210,7 +211,7 @@ def associated(host: str, port: int, called: str, calling: str) -> Iterator[Call
     ae.add_requested_context(StorageCommitmentPushModel, SYNTAXES)
     roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
     try:
-        assoc = ae.associate(host, port, ae_title=called, ext_neg=roles)
+        assoc = associate(ae, host, port, ae_title=called, ext_neg=roles)
     except OSError as error:
         yield f"{host}:{port}: {error.strerror or type(error).__name__}"
         return

@@ -15,6 +15,7 @@ from pynetdicom.sop_class import Verification
 
 from listener import logs
 from listener.config import Destination
+from listener.requestor import associate
 from pipeline.sop_classes import OF_DOCUMENTS
 
 STORED = frozenset({0x0000, 0x0111, 0xB000, 0xB006, 0xB007})  # success, duplicate (PS3.7 C.5.6), three warnings (PS3.4 table B.2-1)
@@ -78,7 +79,7 @@ def _associated(destination: Destination, calling_ae: str, sop_classes: list[UID
     syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)  # one context each, so that the peer cannot choose to have it re-encoded
     ae.requested_contexts = [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in syntaxes]
     try:
-        assoc = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
+        assoc = associate(ae, destination.host, destination.port, ae_title=destination.ae_title)
     except OSError as error:  # a host name that no one knows
         yield Failed(f"{destination.host}:{destination.port}: {error.strerror or type(error).__name__}")
         return

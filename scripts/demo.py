@@ -25,6 +25,7 @@ import pydicom
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
+from listener.requestor import associate
 from scripts.readable import readable
 
 STUDY = Path(__file__).parent / "demo_study"
@@ -140,7 +141,7 @@ def push(instances: list[Any], port: int, called: str = "VITALCHECK") -> None:
     ae.dimse_timeout = ae.network_timeout = REPORT_SECONDS  # an acknowledgement waits for the disk, which may be busy
     for sop_class, syntax in {(i.SOPClassUID, i.file_meta.TransferSyntaxUID) for i in instances}:
         ae.add_requested_context(sop_class, syntax)
-    assoc = ae.associate("127.0.0.1", port, ae_title=called)
+    assoc = associate(ae, "127.0.0.1", port, ae_title=called)
     if not assoc.is_established:
         raise DemoFailed(f"{called} did not accept an association from MR01")
     kept = [assoc.is_established and assoc.send_c_store(instance).get("Status") == 0x0000 for instance in instances]

@@ -31,6 +31,7 @@ from pynetdicom import AE
 from pynetdicom.dsutils import encode
 
 from listener.ledger import Ledger
+from listener.requestor import associate
 
 STUDY = "1.2.97"
 BYTES = 150_000  # of an object: longer than a PDU, so that a kill finds some half-way
@@ -84,7 +85,7 @@ class Senders:
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 5
         while not self._over.is_set():
             self._gate.wait()
-            assoc = ae.associate(HOST, self._port, ae_title="VITALCHECK")
+            assoc = associate(ae, HOST, self._port, ae_title="VITALCHECK")
             while assoc.is_established and self._gate.is_set() and not self._over.is_set():
                 self._store(assoc, number)
             with suppress(Exception):

@@ -27,6 +27,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, build_contex
 from pynetdicom.sop_class import Verification
 
 from listener.config import Destination
+from listener.requestor import associate
 
 HERE = Path(__file__).parent
 FAIR = {**os.environ, "TCP_NODELAY": "1"}  # without it dcmtk and Orthanc stall 44 ms per object, and prove nothing
@@ -111,7 +112,7 @@ def scanner(
     ae = AE(calling)
     for sop_class in dict.fromkeys(sop_classes):
         ae.add_requested_context(sop_class, syntaxes)
-    assoc = ae.associate("127.0.0.1", port, ae_title=called)
+    assoc = associate(ae, "127.0.0.1", port, ae_title=called)
     try:
         yield assoc
     finally:

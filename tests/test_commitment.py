@@ -27,6 +27,7 @@ from listener.commitment import Due
 from listener.committer import LONGEST_PAUSE, Committer, pause_after, where
 from listener.config import Listener, Peer
 from listener.ledger import FILE, Ledger
+from listener.requestor import associate
 from listener.schema import instances
 from listener.scp import Scp
 from listener.spool import Spool
@@ -105,7 +106,7 @@ def asking(port: int, reports: Reports | None = None, more: Sequence[str] = ()) 
     for sop_class in (PushModel, Verification, *more):
         ae.add_requested_context(sop_class)
     handlers: list[Any] = [(evt.EVT_N_EVENT_REPORT, reports)] if reports else []
-    assoc = ae.associate("127.0.0.1", port, ae_title="VITALCHECK", evt_handlers=handlers)
+    assoc = associate(ae, "127.0.0.1", port, ae_title="VITALCHECK", evt_handlers=handlers)
     assert assoc.is_established
     try:
         yield assoc

@@ -27,6 +27,7 @@ from listener.committer import Committer
 from listener.config import Listener, Peer
 from listener.eligibility import can_answer
 from listener.ledger import Ledger
+from listener.requestor import associate
 from listener.scp import Scp
 from listener.spool import Spool
 from pipeline.syntaxes import why_not
@@ -186,7 +187,7 @@ def test_a_private_class_of_another_service_is_refused(node: Node) -> None:
     query.sop_class_uid, query.service_class_uid = SIEMENS_NON_IMAGE, "1.3.12.2.1107.5.9.20"
     ae = AE("CT01")
     ae.requested_contexts = [build_context(PHILIPS_SPECTRUM), build_context(SIEMENS_NON_IMAGE)]
-    assoc = ae.associate("127.0.0.1", node.port, ae_title="VITALCHECK", ext_neg=[said, query])
+    assoc = associate(ae, "127.0.0.1", node.port, ae_title="VITALCHECK", ext_neg=[said, query])
     assert [context.abstract_syntax for context in assoc.accepted_contexts] == [PHILIPS_SPECTRUM]
     assert assoc.send_c_store(dataset(sop_class_uid=PHILIPS_SPECTRUM)).Status == 0x0000
     assoc.release()
@@ -205,7 +206,7 @@ def test_no_other_role_is_taken(node: Node) -> None:
     ae = AE("CT01")
     ae.add_requested_context(sop_class.MRImageStorage)
     role = build_role(sop_class.MRImageStorage, scu_role=True, scp_role=True)
-    assoc = ae.associate("127.0.0.1", node.port, ae_title="VITALCHECK", ext_neg=[role])
+    assoc = associate(ae, "127.0.0.1", node.port, ae_title="VITALCHECK", ext_neg=[role])
     assert [(context.as_scu, context.as_scp) for context in assoc.accepted_contexts] == [(True, False)]
     assoc.release()
 
@@ -214,7 +215,7 @@ def negotiated(port: int, sop_class_uid: str, *items: Any) -> tuple[list[int], l
     """Results of the contexts, and items of user information beyond lengths and names, that the proposal of `items` is answered by."""
     ae = AE("CT01")
     ae.add_requested_context(sop_class_uid)
-    assoc = ae.associate("127.0.0.1", port, ae_title="VITALCHECK", ext_neg=list(items))
+    assoc = associate(ae, "127.0.0.1", port, ae_title="VITALCHECK", ext_neg=list(items))
     told = (AsynchronousOperationsWindowNegotiation, SCP_SCU_RoleSelectionNegotiation)
     others = [item for item in assoc.acceptor.primitive.user_information if isinstance(item, told) or "Identity" in type(item).__name__]
     results = [context.result for context in (*assoc.accepted_contexts, *assoc.rejected_contexts)]

@@ -9,7 +9,7 @@ import pytest
 
 from models.monitor import DisagreementMonitor
 from models.runtime import FixedModel, Network, NetworkError
-from models.selector import REST, RETEST_SECONDS, AdaptiveModelSelector, GoldenVectors, NoVariant
+from models.selector import MOST_ROUNDS, REST, RETEST_SECONDS, AdaptiveModelSelector, GoldenVectors, NoVariant
 
 GLIOMA, NONE = (2.0, 0.0, 0.0, 0.0), (-2.0, -2.0, -2.0, 0.0)
 IMAGE = np.zeros((4, 3, 8, 8), np.float32)
@@ -77,6 +77,28 @@ def test_slower() -> None:
     selector = made(Paced(GLIOMA, clock, 2.0), Paced(GLIOMA, clock, 1.0), clock)
 
     assert selector.infer(IMAGE).variant == "fp32"
+
+
+def test_a_busy_moment() -> None:
+    """Other work of the machine, which makes single runs longer, decides nothing."""
+    clock = Clock()
+
+    class Busy(Paced):
+        def run(self, tensor):
+            self.seconds = 1.0 if len(self.seen) == 2 else 3.0  # after golden vectors and one round
+            return super().run(tensor)
+
+    int8 = Busy(GLIOMA, clock, 3.0)
+    assert made(int8, Paced(GLIOMA, clock, 2.0), clock).infer(IMAGE).variant == "int8"
+
+
+def test_a_narrow_race() -> None:
+    """A win by less than a quarter is raced again."""
+    clock = Clock()
+    int8 = Paced(GLIOMA, clock, 1.0)
+    made(int8, Paced(GLIOMA, clock, 1.1), clock)
+
+    assert len(int8.seen) == 1 + MOST_ROUNDS
 
 
 def test_wrong() -> None:

@@ -26,6 +26,7 @@ from test_scp import Receiver
 from listener import check, metrics, tls
 from listener.config import Config, Listener, Peer, Tls
 from listener.errors import ConfigError
+from listener.requestor import associate
 
 OF_TLS_12 = ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"]
 OF_CBC = ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-CCM8"]
@@ -56,7 +57,7 @@ def secured(receiver: Receiver, context: ssl.SSLContext, calling: str = "CT01") 
     ae = AE(calling)
     for sop_class in (Verification, dataset().SOPClassUID):
         ae.add_requested_context(sop_class)
-    assoc = ae.associate("127.0.0.1", receiver.scp.tls_port, ae_title="VITALCHECK", tls_args=(context, "127.0.0.1"))
+    assoc = associate(ae, "127.0.0.1", receiver.scp.tls_port, ae_title="VITALCHECK", tls_args=(context, "127.0.0.1"))
     try:
         yield assoc
     finally:

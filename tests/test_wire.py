@@ -34,6 +34,7 @@ OVERRIDDEN = {  # what we replace or call of the library's private parts: sha256
     "association.Association._run_reactor": "f28838c5559e",
     "association.Association.run_reactor": "ed8bbbe3b3d6",
     "association.Association._serve_request": "2f24c1759cdf",
+    "association.Association.send_c_store": "fa5a8127f349",
     "association.Association.kill": "8f9713666a7f",
     "association.Association.abort": "de1cee39dfe3",
     "dimse.DIMSEServiceProvider.__init__": "bbecd186810e",
