@@ -27,7 +27,7 @@ from scripts.datasets import bundled_head  # noqa: E402
 from scripts.datasets.phantoms import phantoms  # noqa: E402
 
 ABSENT = 3
-TINY = loop.Plan(sizes=(64, 64), batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
+TINY = loop.Plan(sizes=(64, 64), teachers=1, batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
 
 
 def head(size: int, tumour: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +148,22 @@ def test_training_goes_on_after_its_last_whole_epoch(tmp_path: Path, monkeypatch
     resumed = loop.train_fp32(slices, feed, TINY, tmp_path / "cut")
     for name, value in whole.state_dict().items():
         assert torch.allclose(value, resumed.state_dict()[name], atol=1e-5), name
+
+
+def test_what_serves_is_taught_by_networks_of_other_seeds(tmp_path: Path) -> None:
+    """Two teachers and the network that serves have a folder and a curve each, no two of them the same weights."""
+    loop.train_fp32(samples(labels=[0, 1, 2, 3]), data.Feed(0.3, 0.25), replace(TINY, teachers=2), tmp_path)
+    found = [torch.load(path, weights_only=True)["network"] for path in sorted(tmp_path.rglob("fp32.pt"))]
+    assert [row["network"] for row in train_image_model.curves(tmp_path)] == ["teacher1"] * 2 + ["teacher2"] * 2 + ["served"] * 2
+    assert len({tuple(weights["head.bias"].tolist()) for weights in found}) == 3
+
+
+def test_teachers_are_followed() -> None:
+    """What a teacher says costs nothing to repeat; another cell, or another label of the slice, costs."""
+    torch.manual_seed(0)
+    said = torch.randn(2, 4, 4, 4)
+    elsewhere, other = said.flip(3), said[:, [1, 0, 2, 3]]
+    assert loop.distance(said, said, ABSENT) < 1e-6 < 0.1 < min(loop.distance(found, said, ABSENT) for found in (elsewhere, other))
 
 
 def _interrupt(*_: object) -> None:
