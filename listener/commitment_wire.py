@@ -8,7 +8,8 @@ A report goes either way:
   meanwhile. Command and data set travel in one PDU where they fit (PS3.8 9.3.5 allows it), because no fragment of another message may come
   between them (PS3.7 6.3.1), and a C-STORE response may be queued at any moment by another thread.
 - On an association of our own (`associated`), for which we propose to be its SCP (SCP/SCU role selection, PS3.7 D.3.3.4): the role that
-  sends reports. Nothing else happens on it, so there the library's call is safe.
+  sends reports. Nothing else happens on it, and requestor.py leaves the response to it, so
+  there the library's call is safe.
 """
 
 from __future__ import annotations

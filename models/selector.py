@@ -28,7 +28,7 @@ RowChooser = Callable[[Outputs], Sequence[int]]
 REST = 20  # studies that fp32 answers before int8 is tried again
 RETEST_SECONDS = 86_400.0  # golden vectors are replayed daily: a live migration can change the CPU under a process
 RACE_ROUNDS, MOST_ROUNDS = 3, 9
-CLEAR = 1.25  # times; a win by less is raced again, and on a busy machine so is one that was none
+CLEAR = 1.25  # times; who wins by less wins again, or does not
 RACE_BATCH = 8
 
 log = structlog.get_logger()
@@ -156,7 +156,6 @@ class AdaptiveModelSelector:
             np.zeros((RACE_BATCH, *self._golden.image.shape[1:]), np.float32) if self._golden else np.zeros((1, 3, 224, 224), np.float32)
         )
         quickest: dict[Variant, float] = {"fp32": np.inf, "int8": np.inf}
-        ratio = 1.0
         for rounds in range(1, MOST_ROUNDS + 1):
             for variant, network in self._networks.items():
                 start = self._clock()

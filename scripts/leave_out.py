@@ -33,9 +33,7 @@ from scripts.datasets import DataError, Examples
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, digest, measured_heads, read, samples
 from scripts.study_rule import head_area
 
-SHORT = replace(
-    FULL, sizes=(160, 160, 224, 224)
-)  # fewer epochs than what serves: figures that flatter nobody
+SHORT = replace(FULL, sizes=(160, 160, 224, 224))  # fewer epochs than what serves: figures that flatter nobody
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
 TAUGHT, UNTAUGHT = "leave_out.csv", "leave_out_untaught.csv"
 PATIENTS, HEADS = ("volume", "dicom"), ("healthy",)  # sources whose parts are patients, and healthy heads; all other parts are folds

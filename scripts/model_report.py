@@ -95,7 +95,10 @@ def _curve(material: Material) -> list[str]:
     minutes = {name: sum(number(row["seconds"]) for row in rows if row["network"] == name) / 60 for name in networks(rows)}
     epochs, sizes = len(rows) // len(minutes), ", ".join(dict.fromkeys(row["size"] for row in rows))
     taken = ", ".join(f"{name} {of:.0f}" for name, of in minutes.items())
-    teachers = "Teachers and the network that serves are of one plan and other seeds; it learns from labels and from their maps.\n"
+    teachers = (
+        "Teachers and the network that serves are of one plan and other seeds; it learns from labels and from their maps, and its loss\n"
+        "counts both.\n"
+    )
     said = (
         f"{epochs} epochs of fp32 at {sizes} pixels; minutes: {taken}.\n{teachers if len(minutes) > 1 else ''}"
         "Then int8, quantised in training and taught by fp32."

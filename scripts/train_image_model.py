@@ -2,7 +2,7 @@
 
     python -m scripts.train_image_model --data DIR --out models/zoo/brain_tumor_4class
 
-    read > teachers > fp32 > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish > report, card
+    read > teachers > fp32 > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish > report
 
 Trained on folds 0-3, patients 01-05, the bundled healthy head, phantoms and every `--head`; fold 4 and patient 06 are for the gate alone.
 `--healthy` names healthy heads that are only measured. Checkpoints lie in `--work`: the same command goes on where it was cut off; another
@@ -26,7 +26,7 @@ from models import gate, golden, record
 from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Recipe, Trait, sha256, write
 from models.runtime import Session
 from models.training.export import check_answers, check_integers, export
-from models.training.loop import Plan, train_fp32
+from models.training.loop import Plan, teachers_of, train_fp32
 from models.training.network import Network
 from models.training.qat import Rounding, quantise
 from pipeline.records import Variant
@@ -117,17 +117,17 @@ def run(
     write(new / "manifest.toml", manifest)
     _publish(new, out)
     (docs / "measured").mkdir(parents=True, exist_ok=True)
-    write_rows(docs / "measured" / "curve.csv", list(curves(work)))
+    write_rows(docs / "measured" / "curve.csv", list(curves(work, plan)))
     write_rows(docs / "measured" / "learnt.csv", list(counted(examples)))
     model_report.render(docs, out)
     return manifest
 
 
-def curves(work: Path) -> Iterator[dict[str, str]]:
+def curves(work: Path, plan: Plan) -> Iterator[dict[str, str]]:
     """The curve of every network of the run, the one that serves last."""
-    for path in (*sorted(work.glob("teacher*/curve.csv")), work / "curve.csv"):
-        name = "served" if path.parent == work else path.parent.name
-        yield from ({"network": name, **row} for row in rows_of(path))
+    for folder in (*teachers_of(work, plan), work):
+        name = "served" if folder == work else folder.name
+        yield from ({"network": name, **row} for row in rows_of(folder / "curve.csv"))
 
 
 def counted(examples: Examples) -> Iterator[dict[str, object]]:

@@ -78,6 +78,11 @@ class StoragePeer:
             self.received.append(ds)
         return self.status
 
+    def hang_up(self) -> None:
+        """Aborts what is open."""
+        for assoc in self._server.active_associations:
+            assoc.abort()
+
     def stop(self) -> None:
         self._server.shutdown()
 

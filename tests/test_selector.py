@@ -9,7 +9,7 @@ import pytest
 
 from models.monitor import DisagreementMonitor
 from models.runtime import FixedModel, Network, NetworkError
-from models.selector import MOST_ROUNDS, REST, RETEST_SECONDS, AdaptiveModelSelector, GoldenVectors, NoVariant
+from models.selector import MOST_ROUNDS, RACE_ROUNDS, REST, RETEST_SECONDS, AdaptiveModelSelector, GoldenVectors, NoVariant
 
 GLIOMA, NONE = (2.0, 0.0, 0.0, 0.0), (-2.0, -2.0, -2.0, 0.0)
 IMAGE = np.zeros((4, 3, 8, 8), np.float32)
@@ -66,8 +66,10 @@ def made(
 def test_faster_and_right() -> None:
     """int8 answers where it replays its golden vectors and is faster."""
     clock = Clock()
-    selector = made(Paced(GLIOMA, clock, 1.0), Paced(GLIOMA, clock, 2.0), clock)
+    int8 = Paced(GLIOMA, clock, 1.0)
+    selector = made(int8, Paced(GLIOMA, clock, 2.0), clock)
 
+    assert len(int8.seen) == 1 + RACE_ROUNDS  # golden vectors, and no more than it takes
     assert selector.infer(IMAGE).variant == "int8"
 
 

@@ -42,7 +42,7 @@ class OtherRun(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how hard, and how much is made up. The defaults take an hour on two idle cores for fp32, six minutes for QAT."""
+    """How long and how hard, and how much is made up. The defaults take QAT six minutes on two idle cores."""
 
     sizes: tuple[int, ...] = (160,) * 7 + (192,) * 3 + (224,) * 5  # pixels, one number per epoch
     batch: int = 32
@@ -50,7 +50,7 @@ class Plan:
     rate: float = 1e-3
     seed: int = 0
     teachers: int = 2  # networks of other seeds that teach the one that serves; 0: its labels alone do
-    masks: bool = True  # every cell is taught, not only the slice as a whole; without them only for the ablation
+    masks: bool = True  # labels teach every cell, not only the slice as a whole; without them only for the ablation
     place: float = 0.5  # weight of where the tumour is, against what it is
     shares: Shares = field(default_factory=Shares)
     calibration: int = 320  # slices, balanced over the four strata
@@ -64,9 +64,17 @@ def train_fp32(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str
     `work`/curve.csv, and its teachers have a folder each. Networks live on `device`; slices are made up and augmented on the CPU.
     Raises OtherRun.
     """
-    seeds = [plan.seed + APART * k for k in range(plan.teachers + 1)]
-    teachers = [_trained(samples, feed, replace(plan, seed=s), work / f"teacher{k}", device) for k, s in enumerate(seeds[:-1], 1)]
-    return _trained(samples, feed, replace(plan, seed=seeds[-1]), work, device, [teacher.to(device) for teacher in teachers])
+    folders = [*teachers_of(work, plan), work]
+    runs = {folder: replace(plan, seed=plan.seed + APART * k) for k, folder in enumerate(folders)}
+    saved = {folder: _saved(folder, fingerprint(samples, run)) for folder, run in runs.items()}  # another run is met before hours are spent
+    taught = (saved[work] or {}).get("epochs") == len(plan.sizes)
+    teachers = [] if taught else [_trained(samples, feed, runs[folder], folder, device).to(device) for folder in folders[:-1]]
+    return _trained(samples, feed, runs[work], work, device, teachers)
+
+
+def teachers_of(work: Path, plan: Plan) -> list[Path]:
+    """The folder of each teacher."""
+    return [work / f"teacher{k}" for k in range(1, plan.teachers + 1)]
 
 
 def _trained(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str, teachers: Sequence[Network] = ()) -> Network:
@@ -155,9 +163,10 @@ def fast_bf16() -> bool:
 
 
 def fingerprint(samples: Samples, plan: Plan) -> str:
-    """sha256 over the plan and what is learnt: labels, and of every slice its mean and its mask's."""
+    """sha256 over the plan, the weights beside it, and what is learnt: labels, and of every slice its mean and its mask's."""
+    beside = (SOURCE_WEIGHTS, TUMOUR_WEIGHTS, TUMOUR_CELLS, TAUGHT_CELLS)
     means = [found.float().mean((1, 2)).numpy().tobytes() for found in (samples.images, samples.masks)]
-    return hashlib.sha256(b"".join([repr(plan).encode(), samples.labels.numpy().tobytes(), *means])).hexdigest()
+    return hashlib.sha256(b"".join([repr((plan, beside)).encode(), samples.labels.numpy().tobytes(), *means])).hexdigest()
 
 
 def _save(path: Path, parts: dict, epochs: int, of: str) -> None:
@@ -167,18 +176,26 @@ def _save(path: Path, parts: dict, epochs: int, of: str) -> None:
     part.replace(path)
 
 
-def _resume(work: Path, parts: dict, of: str) -> int:
-    """Loads what `_save` wrote; the number of epochs that are done. Raises OtherRun."""
+def _saved(work: Path, of: str) -> dict | None:
+    """What `_save` wrote, or None. Raises OtherRun."""
     path = work / "fp32.pt"
     if not path.exists():
-        (work / "curve.csv").unlink(missing_ok=True)
-        return 0
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+        return None
+    saved: dict = torch.load(path, map_location="cpu", weights_only=True)
     if saved.get("of") != of:
         raise OtherRun(f"{path}: was begun with another plan or other slices; name another --work, or remove it to begin anew")
+    return saved
+
+
+def _resume(work: Path, parts: dict, of: str) -> int:
+    """Loads what was saved; the number of epochs that are done. Raises OtherRun."""
+    saved = _saved(work, of)
+    if saved is None:
+        (work / "curve.csv").unlink(missing_ok=True)
+        return 0
     for name, value in parts.items():
         value.load_state_dict(saved[name])
-    return saved["epochs"]
+    return int(saved["epochs"])
 
 
 def _note(path: Path, row: dict) -> None:
