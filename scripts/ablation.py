@@ -25,7 +25,7 @@ from scripts.datasets import DataError, Examples
 from scripts.learnt import FULL, measured_heads, read
 from scripts.leave_out import Parts, Rows, leave_out, left_out, part, rows_of, summary, web_tumours, write
 
-PLAN = replace(FULL, sizes=(160, 160, 160, 224), teachers=0)  # what teachers are worth, leave_out.py --untaught asks
+PLAN = replace(FULL, sizes=(160, 160, 160, 224))
 HEAD = "colin27 (phantoms are painted into it)"
 ABLATED: Parts = {"3": part("3"), "btp01": part("btp01"), "btp02": part("btp02"), "web": web_tumours, HEAD: part("colin27")}
 

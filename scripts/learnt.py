@@ -30,7 +30,7 @@ NEVER = Uptake(0.0, 1.0, 1.0)
 # Gliomas of low grade often take up no contrast; hardly one that is learnt does not. As dark as half of what is around them, or like it.
 UPTAKE = tuple(Uptake(0.3, 0.45, 1.0) if name == "glioma" else NEVER for name in NAMES)
 FULL = Plan(shares=Shares(uptake=UPTAKE))
-QUICK = Plan(sizes=(128,), teachers=0, calibration=100, qat_steps=24)  # a minute or two: artifacts that work, not ones to rely on
+QUICK = Plan(sizes=(128,), calibration=100, qat_steps=24)  # a minute or two: artifacts that work, not ones to rely on
 Floats = NDArray[np.float32]
 
 

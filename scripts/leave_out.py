@@ -2,13 +2,11 @@
 
     python -m scripts.leave_out --data DIR --head S1.nii.gz --healthy mni152.nii.gz
     python -m scripts.leave_out --data DIR --run fold0
-    python -m scripts.leave_out --data DIR --untaught
 
     read > for each run: train without its parts > read these parts with the network > rows, maps
 
 Writes docs/measured/leave_out.csv (names of files, truth, logits; no pictures) and `--work`/<run>/maps.npz, which scripts/study_rule.py
-reads. A run that is done is not trained again. `--untaught` shows what teachers are worth: networks that labels alone teach, into
-leave_out_untaught.csv. scripts/ablation.py asks the same way what each other ingredient is worth.
+reads. A run that is done is not trained again. scripts/ablation.py asks the same way what each ingredient is worth.
 """
 
 from __future__ import annotations
@@ -33,9 +31,8 @@ from scripts.datasets import DataError, Examples
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, digest, measured_heads, read, samples
 from scripts.study_rule import head_area
 
-SHORT = replace(FULL, sizes=(160, 160, 224, 224))  # fewer epochs than what serves: figures that flatter nobody
+SHORT = replace(FULL, sizes=(160, 160, 224, 224))  # fewer epochs than what serves: some six minutes a run, and figures that flatter nobody
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
-TAUGHT, UNTAUGHT = "leave_out.csv", "leave_out_untaught.csv"
 PATIENTS, HEADS = ("volume", "dicom"), ("healthy",)  # sources whose parts are patients, and healthy heads; all other parts are folds
 PAINTED = "colin27"  # the head that phantoms are painted into: whoever leaves it out leaves them out
 Rows = NDArray[np.bool_]
@@ -97,12 +94,10 @@ def main(
     work: Annotated[Path, typer.Option(help="checkpoints and maps")] = Path("runs/leave_out"),
     out: Annotated[Path, typer.Option(help="folder of the table")] = Path("docs/measured"),
     run: Annotated[list[str], typer.Option(help="only these: fold0 ..., web, half")] = [],  # noqa: B006
-    untaught: Annotated[bool, typer.Option("--untaught", help="networks without teachers; a third of the time")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
 ) -> None:
     """Trains without parts of DATA and reads them."""
     torch.set_num_threads(2)
-    plan, table, work = (replace(SHORT, teachers=0), UNTAUGHT, work / "untaught") if untaught else (SHORT, TAUGHT, work)
     try:
         examples, others = read(data, head, skip_bad=skip_bad, leave_out=True), measured_heads(healthy, head)
         examples = examples.take(~examples.sealed)
@@ -110,11 +105,11 @@ def main(
         if wrong := set(run) - known.keys():
             raise DataError(f"--run {', '.join(sorted(wrong))}: no such run with this data; there are {', '.join(known)}")
         for name in run or known:
-            leave_out(name, known[name], examples, others, plan, work / name)
+            leave_out(name, known[name], examples, others, SHORT, work / name)
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    collect(work, out / table, known)
+    collect(work, out / "leave_out.csv", known)
 
 
 def leave_out(name: str, parts: Parts, examples: Examples, others: Examples | None, plan: Plan, work: Path) -> None:

@@ -153,8 +153,7 @@ def _how() -> str:
         "EfficientNet-Lite0 with ReLU and an evidence head. Input `image` float32 (batch, 3, 224, 224); outputs `logits` (batch, 4) and\n"
         '`evidence` (batch, 4, 14, 14), both as logits over "no tumour". It starts from ImageNet weights. The mask of a tumour teaches\n'
         "every cell of the map: inside it the tumour, outside it none; a slice's logits are pooled from the strongest cells. Every slice\n"
-        "goes through the same `pipeline/prepare.py` that serves. Two networks are trained so first; the third, which serves, learns from\n"
-        "their maps too. int8 is the same network, quantised in training and taught by fp32.",
+        "goes through the same `pipeline/prepare.py` that serves. int8 is the same network, quantised in training and taught by fp32.",
         "Again, from data of your own or from a download (docs/data.md says where the sets are and how to lay them out):",
         "    make train DATA=/path/to/brain_mri\n    make model-report",
     )

@@ -15,7 +15,7 @@ from models.manifest import ManifestError
 from models.record import VARIANTS, RecordError
 from scripts.model_card import DOCS, ROOT, card
 from scripts.report import goals, left_out, numbers, sealed, twin
-from scripts.report.material import Material, MaterialError, gather, missing, networks, number
+from scripts.report.material import Material, MaterialError, gather, missing, number
 from scripts.report.words import picture, section, table
 
 FOLDER = ROOT / "models" / "zoo" / "brain_tumor_4class"
@@ -92,17 +92,9 @@ def _curve(material: Material) -> list[str]:
     rows = material.rows("curve.csv")
     if not rows:
         return [missing("curve.csv")]
-    minutes = {name: sum(number(row["seconds"]) for row in rows if row["network"] == name) / 60 for name in networks(rows)}
-    epochs, sizes = len(rows) // len(minutes), ", ".join(dict.fromkeys(row["size"] for row in rows))
-    taken = ", ".join(f"{name} {of:.0f}" for name, of in minutes.items())
-    teachers = (
-        "Teachers and the network that serves are of one plan and other seeds; it learns from labels and from their maps, and its loss\n"
-        "counts both.\n"
-    )
-    said = (
-        f"{epochs} epochs of fp32 at {sizes} pixels; minutes: {taken}.\n{teachers if len(minutes) > 1 else ''}"
-        "Then int8, quantised in training and taught by fp32."
-    )
+    minutes = sum(number(row["seconds"]) for row in rows) / 60
+    sizes = ", ".join(dict.fromkeys(row["size"] for row in rows))
+    said = f"{len(rows)} epochs of fp32 at {sizes} pixels in {minutes:.0f} minutes; then int8, quantised in training and taught by fp32."
     return [said, picture("curve", "Loss by epoch")]
 
 

@@ -2,7 +2,7 @@
 
     python -m scripts.train_image_model --data DIR --out models/zoo/brain_tumor_4class
 
-    read > teachers > fp32 > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish > report
+    read > fp32 > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish > report, card
 
 Trained on folds 0-3, patients 01-05, the bundled healthy head, phantoms and every `--head`; fold 4 and patient 06 are for the gate alone.
 `--healthy` names healthy heads that are only measured. Checkpoints lie in `--work`: the same command goes on where it was cut off; another
@@ -11,6 +11,7 @@ plan wants another `--work`.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from models import gate, golden, record
 from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Recipe, Trait, sha256, write
 from models.runtime import Session
 from models.training.export import check_answers, check_integers, export
-from models.training.loop import Plan, teachers_of, train_fp32
+from models.training.loop import Plan, train_fp32
 from models.training.network import Network
 from models.training.qat import Rounding, quantise
 from pipeline.records import Variant
@@ -34,13 +35,12 @@ from scripts import model_report
 from scripts.datasets import DataError, Examples
 from scripts.judged import judged
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, QUICK, digest, measured_heads, read, samples, tensor
-from scripts.leave_out import rows_of
 from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, COLIN, LABELS, LEARNED_FROM, LIMITS, NAME, RULE, SETS, START, SUBJECT
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
-VERSION = "1.3.0"
+VERSION = "1.2.0"
 Sessions = dict[Variant, Session]
 Ranges = dict[Trait, tuple[float, float]]
 PART = 256  # slices at once
@@ -117,17 +117,10 @@ def run(
     write(new / "manifest.toml", manifest)
     _publish(new, out)
     (docs / "measured").mkdir(parents=True, exist_ok=True)
-    write_rows(docs / "measured" / "curve.csv", list(curves(work, plan)))
+    shutil.copyfile(work / "curve.csv", docs / "measured" / "curve.csv")
     write_rows(docs / "measured" / "learnt.csv", list(counted(examples)))
     model_report.render(docs, out)
     return manifest
-
-
-def curves(work: Path, plan: Plan) -> Iterator[dict[str, str]]:
-    """The curve of every network of the run, the one that serves last."""
-    for folder in (*teachers_of(work, plan), work):
-        name = "served" if folder == work else folder.name
-        yield from ({"network": name, **row} for row in rows_of(folder / "curve.csv"))
 
 
 def counted(examples: Examples) -> Iterator[dict[str, object]]:

@@ -70,7 +70,7 @@ def measured(docs: Path) -> Path:
 
 def _runs() -> dict[str, tuple[str, list[Sequence[object]]]]:
     sizes = (160, 160, 160, 160, 192, 192, 224, 224)
-    curve = [(n, k + 1, size, f"{0.9 * 0.75**k:.4f}", 100 + size) for n in ("teacher1", "served") for k, size in enumerate(sizes)]
+    curve = [(k + 1, size, f"{0.9 * 0.75**k:.4f}", 100 + size) for k, size in enumerate(sizes)]
     ablation = [(c, p, 200, 0.9, 0.93, s, 0.88) for c, s in (("evidence map", 0.97), ("one label per slice", 0.85)) for p in ("0", "btp01")]
     phantoms = [
         (
@@ -89,7 +89,7 @@ def _runs() -> dict[str, tuple[str, list[Sequence[object]]]]:
         for v in ("fp32", "int8")
     ]
     return {
-        "curve.csv": ("network,epoch,size,loss,seconds", curve),
+        "curve.csv": ("epoch,size,loss,seconds", curve),
         "learnt.csv": ("source,part,learnt,sealed", [("figshare", "0", 120, 0), ("figshare", "4", 0, 120), ("volume", "btp06", 0, 20)]),
         "ablation.csv": ("configuration,part,slices,accuracy,sensitivity,specificity,class_right", ablation),
         "phantoms.csv": ("tumour,plane,seed,variant,call,label,probability,right", phantoms),
@@ -114,7 +114,6 @@ def _heads() -> dict[str, tuple[str, list[Sequence[object]]]]:
     logit_names = ",".join(f"fp32_{label}" for label in LABELS)
     return {
         "leave_out.csv": (f"run,part,source,plane,stratum,block,file,truth,{logit_names},pointed,dice", rows),
-        "leave_out_untaught.csv": (f"run,part,source,plane,stratum,block,file,truth,{logit_names},pointed,dice", rows[:96]),
         "leave_out_studies.csv": ("run,kind,study,truth,slices,call,label,probability,key_inside,dice", studies),
     }
 

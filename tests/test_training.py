@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -28,7 +27,7 @@ from scripts.datasets import bundled_head  # noqa: E402
 from scripts.datasets.phantoms import phantoms  # noqa: E402
 
 ABSENT = 3
-TINY = loop.Plan(sizes=(64, 64), teachers=1, batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
+TINY = loop.Plan(sizes=(64, 64), batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
 
 
 def head(size: int, tumour: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,21 +136,13 @@ def test_phantoms_teach_what_was_painted() -> None:
     assert set(found.planes) == {"axial", "coronal", "sagittal"} and not found.sealed.any()
 
 
-@pytest.mark.parametrize("cut_off", ["teacher1", "cut"])
-def test_training_goes_on_after_its_last_whole_epoch(cut_off: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run cut off after an epoch of the teacher, or of what it teaches, ends with the weights of a run that was not."""
-    note = loop._note
-
-    def interrupt(path: Path, row: dict) -> None:
-        note(path, row)
-        if path.parent.name == cut_off:
-            raise KeyboardInterrupt
-
+def test_training_goes_on_after_its_last_whole_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run cut off after the first epoch ends with the weights of a run that was not."""
     slices, feed = samples(labels=[0, 1, 2, 3, 3]), data.Feed(0.3, 0.25)
     torch.manual_seed(1)
     whole = loop.train_fp32(slices, feed, TINY, tmp_path / "whole")
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr(loop, "_note", interrupt)
+        cut.setattr(loop, "_note", _interrupt)
         torch.manual_seed(1)
         loop.train_fp32(slices, feed, TINY, tmp_path / "cut")
     resumed = loop.train_fp32(slices, feed, TINY, tmp_path / "cut")
@@ -159,36 +150,8 @@ def test_training_goes_on_after_its_last_whole_epoch(cut_off: str, tmp_path: Pat
         assert torch.allclose(value, resumed.state_dict()[name], atol=1e-5), name
 
 
-def test_what_serves_is_taught_by_networks_of_other_seeds(tmp_path: Path) -> None:
-    """Two teachers have a folder, a curve and weights of their own, and what they say changes what is learnt from the same seed."""
-    slices, feed, plan = samples(labels=[0, 1, 2, 3]), data.Feed(0.3, 0.25), replace(TINY, teachers=2)
-    served = loop.train_fp32(slices, feed, plan, tmp_path / "work")
-    alone = loop.train_fp32(slices, feed, replace(TINY, teachers=0, seed=2 * loop.APART), tmp_path / "alone")
-    found = [torch.load(path, weights_only=True)["network"]["head.bias"] for path in sorted(tmp_path.rglob("fp32.pt"))]
-    networks = [row["network"] for row in train_image_model.curves(tmp_path / "work", plan)]
-    assert networks == ["teacher1"] * 2 + ["teacher2"] * 2 + ["served"] * 2
-    assert len({tuple(bias.tolist()) for bias in found}) == 4
-    assert not torch.allclose(served.head.weight, alone.head.weight, atol=1e-5)
-
-
-def test_another_run_is_met_before_teachers_are_trained(tmp_path: Path) -> None:
-    """Where the folder holds another run, nothing is trained first; where the network is there and its teachers are not, neither."""
-    slices, feed = samples(labels=[0, 1, 2, 3]), data.Feed(0.3, 0.25)
-    loop.train_fp32(slices, feed, replace(TINY, teachers=0), tmp_path / "other")
-    with pytest.raises(loop.OtherRun):
-        loop.train_fp32(slices, feed, TINY, tmp_path / "other")
-    loop.train_fp32(slices, feed, TINY, tmp_path / "done")
-    shutil.rmtree(tmp_path / "done" / "teacher1")
-    loop.train_fp32(slices, feed, TINY, tmp_path / "done")
-    assert not list(tmp_path.glob("*/teacher1"))
-
-
-def test_teachers_are_followed() -> None:
-    """What a teacher says costs nothing to repeat; another cell, or another label of the slice, costs."""
-    torch.manual_seed(0)
-    said = torch.randn(2, 4, 4, 4)
-    elsewhere, other = said.flip(3), said[:, [1, 0, 2, 3]]
-    assert loop.distance(said, said, ABSENT) < 1e-6 < 0.1 < min(loop.distance(found, said, ABSENT) for found in (elsewhere, other))
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_cells_inside_the_tumour_teach_it_and_a_ring_is_left_out() -> None:

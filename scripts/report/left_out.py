@@ -16,7 +16,7 @@ ENOUGH = 20  # slices; a part below it is measured, and not called the worst
 
 def sections(material: Material) -> list[str]:
     """All of them."""
-    return [_parts(material), _taught(material), _studies(material), _ablation(material), _pointing(material)]
+    return [_parts(material), _studies(material), _ablation(material), _pointing(material)]
 
 
 def parts(left: LeftOut) -> Iterator[tuple[str, LeftOut]]:
@@ -81,25 +81,6 @@ def _reached(left: LeftOut) -> str:
     kinds = [(source, left.where("source", source)) for source in sorted(set(left.record.words["source"]))]
     rows = [[source, str(len(part.record)), *_told(part)] for source, part in kinds]
     return "By source:\n\n" + table(["source", "slices", "accuracy", "sensitivity", "specificity", "class right"], rows)
-
-
-def _taught(material: Material) -> str:
-    """Part by part, beside the same runs without teachers."""
-    title, taught, untaught = "What teachers are worth", material.left_out, material.untaught
-    if taught is None or untaught is None:
-        return section(title, missing("leave_out_untaught.csv" if taught else "leave_out.csv"))
-    before = dict(parts(untaught))
-    told = [[name, *_beside(before[name], part)] for name, part in parts(taught) if name in before]
-    said = (
-        "The same runs, once by a network that labels alone teach, as the first teacher, once by one that two such networks teach, too.\n"
-        "Without teachers > with them. Two networks of one plan and other seeds differ by some points in the small parts, too."
-    )
-    return section(title, said, table(["part", "accuracy", "sensitivity", "specificity", "class right"], told))
-
-
-def _beside(before: LeftOut, after: LeftOut) -> list[str]:
-    found = [numbers.points(part.record) | {"class right": class_right(part)} for part in (before, after)]
-    return [" > ".join(share(part[name]) for part in found) for name in ("accuracy", "sensitivity", "specificity", "class right")]
 
 
 def _studies(material: Material) -> str:

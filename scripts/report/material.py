@@ -27,10 +27,9 @@ from models.tables import tables as gate_tables
 from scripts.report.numbers import sealed_fold
 
 COLUMNS = {
-    "curve.csv": "network epoch size loss seconds",
+    "curve.csv": "epoch size loss seconds",
     "learnt.csv": "source part learnt sealed",
     "leave_out.csv": "run part source plane stratum block file truth pointed dice",  # and fp32_<label>
-    "leave_out_untaught.csv": "run part source plane stratum block file truth pointed dice",
     "leave_out_studies.csv": "run kind study truth slices call label probability key_inside dice",
     "ablation.csv": "configuration part slices accuracy sensitivity specificity class_right",
     "pitfalls.csv": "method set slices accuracy sensitivity specificity agreement",
@@ -43,7 +42,6 @@ MADE_BY = {  # what writes each file
     "curve.csv": "python -m scripts.train_image_model",
     "learnt.csv": "python -m scripts.train_image_model",
     "leave_out.csv": "python -m scripts.leave_out",
-    "leave_out_untaught.csv": "python -m scripts.leave_out --untaught",
     "leave_out_studies.csv": "python -m scripts.study_rule",
     "ablation.csv": "python -m scripts.ablation",
     "pitfalls.csv": "python -m scripts.pitfalls",
@@ -105,11 +103,6 @@ class Material:
         """leave_out.csv. Raises MaterialError."""
         return left_out(self.tables, self.manifest)
 
-    @cached_property
-    def untaught(self) -> LeftOut | None:
-        """The same without teachers. Raises MaterialError."""
-        return left_out(self.tables, self.manifest, "leave_out_untaught.csv")
-
 
 def gather(docs: Path, folder: Path) -> Material:
     """Reads `docs`/measured and the model in `folder`. Raises ManifestError, RecordError, MaterialError."""
@@ -123,15 +116,10 @@ def tables(docs: Path) -> dict[str, Rows]:
     return {name: _rows(docs / "measured" / name) for name in COLUMNS}
 
 
-def left_out(found: Mapping[str, Rows], manifest: Manifest, name: str = "leave_out.csv") -> LeftOut | None:
-    """`name` of `tables`, or None. Raises MaterialError."""
-    rows = found.get(name, ())
-    return _left_out(rows, manifest, name) if rows else None
-
-
-def networks(rows: Rows) -> list[str]:
-    """Those of curve.csv, in the order in which they were trained."""
-    return list(dict.fromkeys(row["network"] for row in rows))
+def left_out(found: Mapping[str, Rows], manifest: Manifest) -> LeftOut | None:
+    """leave_out.csv of `tables`, or None. Raises MaterialError."""
+    rows = found.get("leave_out.csv", ())
+    return _left_out(rows, manifest) if rows else None
 
 
 def missing(name: str) -> str:
@@ -160,8 +148,8 @@ def _rows(path: Path) -> Rows:
     return rows
 
 
-def _left_out(rows: Rows, manifest: Manifest, name: str) -> LeftOut:
-    names, path = manifest.label_names, f"docs/measured/{name}"
+def _left_out(rows: Rows, manifest: Manifest) -> LeftOut:
+    names, path = manifest.label_names, "docs/measured/leave_out.csv"
     if unknown := {row["truth"] for row in rows} - set(names):
         raise MaterialError(f"{path}: truth is {', '.join(sorted(unknown))}; the model knows {', '.join(names)}")
     try:
@@ -169,6 +157,6 @@ def _left_out(rows: Rows, manifest: Manifest, name: str) -> LeftOut:
         logits = np.array([[float(row[f"fp32_{name}"]) for name in names] for row in rows], np.float32)
         pointed, dice = (np.array([number(row[column]) for row in rows]) for column in ("pointed", "dice"))
     except (KeyError, ValueError) as error:
-        raise MaterialError(f"{path}: {error}; write it again: {MADE_BY[name]}") from error
+        raise MaterialError(f"{path}: {error}; write it again: {MADE_BY['leave_out.csv']}") from error
     words = {column: [row[column] for row in rows] for column in WORDS}
     return LeftOut(Record(names, manifest.absent, truth, {"fp32": logits}, words), pointed, dice)

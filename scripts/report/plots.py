@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from models.measures import BINS, softmax
 from models.record import VARIANTS, Record, Variant
 from scripts.report import numbers, twin
-from scripts.report.material import Doubles, Material, networks, number
+from scripts.report.material import Doubles, Material, number
 
 COLOURS = {"fp32": "#3d6a96", "int8": "#e0863a"}
 OTHERS = ("#3d6a96", "#e0863a", "#5a9e6f", "#a9505b", "#7b6aa6", "#8a8a8a", "#c9a227")
@@ -45,19 +45,16 @@ def _axes(count: int = 1, width: float = 7.2, height: float = 3.6) -> tuple[Any,
 
 def curve(material: Material) -> Any:
     """Loss by epoch; the picture size as steps below."""
+    rows = material.rows("curve.csv")
+    epochs, sizes = [int(row["epoch"]) for row in rows], [int(row["size"]) for row in rows]
+    losses = [number(row["loss"]) for row in rows]
     figure, [axes] = _axes()
-    losses: list[float] = []
-    for name, colour in zip(reversed(networks(material.rows("curve.csv"))), OTHERS, strict=False):
-        rows = [row for row in material.rows("curve.csv") if row["network"] == name]
-        epochs, sizes = [int(row["epoch"]) for row in rows], [int(row["size"]) for row in rows]
-        axes.plot(epochs, [number(row["loss"]) for row in rows], "-o", color=colour, markersize=4, label=name)
-        losses += [number(row["loss"]) for row in rows]
-    changes = [k for k in range(len(sizes)) if k == 0 or sizes[k] != sizes[k - 1]]
+    axes.plot(epochs, losses, "-o", color=COLOURS["fp32"], markersize=4)
+    changes = [k for k in range(len(rows)) if k == 0 or sizes[k] != sizes[k - 1]]
     for k in changes:
         axes.axvline(epochs[k] - 0.5, color=GREY, linewidth=0.8, linestyle=":")
         axes.annotate(f" {sizes[k]} px", (epochs[k] - 0.5, 0.97), xycoords=("data", "axes fraction"), va="top", fontsize=9, color="#555555")
     axes.set(xlabel="epoch", ylabel="mean loss", ylim=(0, 1.18 * max(losses)), xlim=(0.4, max(epochs) + 0.4), title="Training of fp32")
-    axes.legend(frameon=False, fontsize=9)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", alpha=0.3)
     return figure
