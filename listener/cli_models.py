@@ -88,7 +88,8 @@ def bench(
 ) -> None:
     """Times int8 against fp32 on this CPU.
 
-    Medians of interleaved rounds, for one slice and for a batch. `models.variant = "auto"` makes the same race at every start.
+    Medians of interleaved rounds, for one slice and for a batch. At every start
+    `models.variant = "auto"` makes a shorter race, of which the quickest runs count.
 
     \b
     vitalcheck models bench --threads 4 --batch 1 --batch 160

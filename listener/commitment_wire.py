@@ -7,9 +7,8 @@ A report goes either way:
   the association and a release waits for its time-out. We queue the request and listen for the response, and everything is served
   meanwhile. Command and data set travel in one PDU where they fit (PS3.8 9.3.5 allows it), because no fragment of another message may come
   between them (PS3.7 6.3.1), and a C-STORE response may be queued at any moment by another thread.
-- On an association of our own (`associated`), for which we propose to be its SCP (SCP/SCU role selection, PS3.7 D.3.3.4): the role that
-  sends reports. Nothing else happens on it, and requestor.py leaves the response to it, so
-  there the library's call is safe.
+- On an association of our own (`reporting`), for which we propose to be its SCP (SCP/SCU role selection, PS3.7 D.3.3.4): the role that
+  sends reports. Nothing else happens on it, and requestor.py leaves the response to who waits for it, so there the library's call is safe.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, build_role, evt
+from pynetdicom import build_context, build_role, evt
 from pynetdicom.dimse_messages import N_EVENT_REPORT_RQ
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import decode, encode
@@ -34,12 +33,11 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from listener.commitment import KEPT, Commitment, Reference, Request
 from listener.errors import NotTaken
 from listener.headers import is_uid
-from listener.requestor import associate
+from listener.requestor import associated
 from pipeline.attributes import text, value
 from pipeline.part10 import UNREADABLE
 
 MOST_REFERENCES = 100_000  # of one request; they take 7 to 15 MB and 3 to 4 s to read. A study of the largest scanners has some 10 000
-CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 60.0  # s; as for delivery
 HERE_TIMEOUT = 10.0  # s for a response on the association that asked; a peer that listens there answers at once
 ACCEPTED = frozenset({0x0000, 0x0107, 0x0116})  # success and the two warnings of PS3.7 annex C.4
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]  # no deflated one: 15 MB of it may be 15 GB of references
@@ -204,26 +202,12 @@ def objection_to(status: int | None) -> str:
 
 
 @contextmanager
-def associated(host: str, port: int, called: str, calling: str) -> Iterator[Callable[[Commitment], str] | str]:
+def reporting(host: str, port: int, called: str, calling: str) -> Iterator[Callable[[Commitment], str] | str]:
     """A function that sends a report on a new association, as `here` does; or why there is none."""
-    _config.LOG_HANDLER_LEVEL = "none"
-    ae = AE(calling)
-    ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = CONNECT_TIMEOUT, *[ANSWER_TIMEOUT] * 3
-    ae.add_requested_context(StorageCommitmentPushModel, SYNTAXES)
+    offered = [build_context(StorageCommitmentPushModel, SYNTAXES)]
     roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
-    try:
-        assoc = associate(ae, host, port, ae_title=called, ext_neg=roles)
-    except OSError as error:
-        yield f"{host}:{port}: {error.strerror or type(error).__name__}"
-        return
-    if not assoc.is_established:
-        yield _why_not(assoc, f"{called} at {host}:{port}")
-        return
-    try:
-        yield lambda commitment: _send(assoc, commitment)
-    finally:
-        if assoc.is_established:
-            assoc.release()
+    with associated(host, port, called, calling, offered, roles) as assoc:
+        yield assoc if isinstance(assoc, str) else lambda commitment: _send(assoc, commitment)
 
 
 def _send(assoc: Any, commitment: Commitment) -> str:
@@ -233,12 +217,3 @@ def _send(assoc: Any, commitment: Commitment) -> str:
     number = commitment.id % 0xFFFF + 1
     status, _ = assoc.send_n_event_report(ds, kind, StorageCommitmentPushModel, StorageCommitmentPushModelInstance, number)
     return objection_to(status.get("Status"))
-
-
-def _why_not(assoc: Any, peer: str) -> str:
-    answer = assoc.acceptor.primitive
-    if assoc.is_rejected and answer is not None:
-        return f"{peer} rejected the association: {answer.reason_str}; does it know our AE title?"
-    if answer is not None and not assoc.accepted_contexts:
-        return f"{peer} does not accept storage commitment reports; switch them on there"
-    return f"no association with {peer}; is it running, and is that its listener.peers[].port?"

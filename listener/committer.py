@@ -183,7 +183,7 @@ class Committer:
             for report in due:
                 self._failed(report, NO_WAY)
             return
-        with commitment_wire.associated(*place, peer, called) as way:
+        with commitment_wire.reporting(*place, peer, called) as way:
             for report in due:
                 if self._stop.is_set():
                     return

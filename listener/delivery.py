@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context
+from pynetdicom import build_context
 from pynetdicom.sop_class import Verification
 
 from listener import logs
 from listener.config import Destination
-from listener.requestor import associate
+from listener.requestor import associated
 from pipeline.sop_classes import OF_DOCUMENTS
 
 STORED = frozenset({0x0000, 0x0111, 0xB000, 0xB006, 0xB007})  # success, duplicate (PS3.7 C.5.6), three warnings (PS3.4 table B.2-1)
-CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 60.0  # s; a PACS may be busy, but not for longer than the pause before the next attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,8 @@ def send(data: bytes, destination: Destination, calling_ae: str) -> Sent | Faile
 
 def _stored(ds: Dataset, destination: Destination, calling_ae: str) -> Sent | Failed:
     with _associated(destination, calling_ae, [ds.SOPClassUID]) as assoc:
-        if isinstance(assoc, Failed):
-            return assoc
+        if isinstance(assoc, str):
+            return Failed(assoc)
         if not assoc.accepted_contexts:
             return Failed(f"{destination.ae_title} does not accept {ds.SOPClassUID.name}")
         status = assoc.send_c_store(ds).get("Status")
@@ -60,8 +58,8 @@ def echo(destination: Destination, calling_ae: str) -> Sent | Failed:
     """Does `destination` answer C-ECHO, and would it take the documents that it is to get?"""
     wanted = [UID(uid) for kind, uid in OF_DOCUMENTS.items() if kind in destination.documents]
     with _associated(destination, calling_ae, [Verification, *wanted]) as assoc:
-        if isinstance(assoc, Failed):
-            return assoc
+        if isinstance(assoc, str):
+            return Failed(assoc)
         accepted = {context.abstract_syntax for context in assoc.accepted_contexts}
         refused = [uid.name for uid in wanted if uid not in accepted]
         status = assoc.send_c_echo().get("Status") if Verification in accepted else None
@@ -70,33 +68,8 @@ def echo(destination: Destination, calling_ae: str) -> Sent | Failed:
     return Sent(status) if status == 0x0000 else Failed(f"{destination.ae_title} did not answer the C-ECHO")
 
 
-@contextmanager
-def _associated(destination: Destination, calling_ae: str, sop_classes: list[UID]) -> Iterator[Any]:
-    """An open association, released at the end; or Failed."""
-    _config.LOG_HANDLER_LEVEL = "none"
-    ae = AE(calling_ae)
-    ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = CONNECT_TIMEOUT, *[ANSWER_TIMEOUT] * 3
-    syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)  # one context each, so that the peer cannot choose to have it re-encoded
-    ae.requested_contexts = [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in syntaxes]
-    try:
-        assoc = associate(ae, destination.host, destination.port, ae_title=destination.ae_title)
-    except OSError as error:  # a host name that no one knows
-        yield Failed(f"{destination.host}:{destination.port}: {error.strerror or type(error).__name__}")
-        return
-    if not assoc.is_established:
-        yield Failed(_why_not(assoc, destination))
-        return
-    try:
-        yield assoc
-    finally:
-        if assoc.is_established:
-            assoc.release()
-
-
-def _why_not(assoc: Any, destination: Destination) -> str:
-    answer = assoc.acceptor.primitive
-    if assoc.is_rejected and answer is not None:
-        return f"{destination.ae_title} rejected the association: {answer.reason_str}; does it know our AE title?"
-    if answer is not None and not assoc.accepted_contexts:
-        return f"{destination.ae_title} accepts none of the SOP classes offered"
-    return f"no association with {destination.ae_title} at {destination.host}:{destination.port}; is it running?"
+def _associated(destination: Destination, calling_ae: str, sop_classes: list[UID]) -> AbstractContextManager[Any]:
+    """One context for each syntax, so that the peer cannot choose to have it re-encoded."""
+    syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    offered = [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in syntaxes]
+    return associated(destination.host, destination.port, destination.ae_title, calling_ae, offered)

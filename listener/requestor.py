@@ -8,9 +8,48 @@ and is told that there was no answer. The word that the connection is lost goes 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from pynetdicom import AE
+from pynetdicom import AE, _config
+from pynetdicom.presentation import PresentationContext
+
+CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 60.0  # s; a PACS may be busy, but not for longer than the pause before the next attempt
+
+
+@contextmanager
+def associated(
+    host: str, port: int, called: str, calling: str, contexts: Sequence[PresentationContext], roles: Sequence[Any] = ()
+) -> Iterator[Any]:
+    """An open association, released at the end; or, as one line, why there is none. Raises nothing for a peer's sake."""
+    _config.LOG_HANDLER_LEVEL = "none"
+    ae = AE(calling)
+    ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = CONNECT_TIMEOUT, *[ANSWER_TIMEOUT] * 3
+    ae.requested_contexts = list(contexts)
+    try:
+        assoc = associate(ae, host, port, ae_title=called, ext_neg=list(roles))
+    except OSError as error:  # a host name that no one knows
+        yield f"{host}:{port}: {error.strerror or type(error).__name__}"
+        return
+    if not assoc.is_established:
+        yield _why_not(assoc, f"{called} at {host}:{port}")
+        return
+    try:
+        yield assoc
+    finally:
+        if assoc.is_established:
+            assoc.release()
+
+
+def _why_not(assoc: Any, peer: str) -> str:
+    answer = assoc.acceptor.primitive
+    if assoc.is_rejected and answer is not None:
+        return f"{peer} rejected the association: {answer.reason_str}; does it know our AE title?"
+    if answer is not None and not assoc.accepted_contexts:
+        names = dict.fromkeys(context.abstract_syntax.name for context in assoc.requestor.requested_contexts)
+        return f"{peer} does not accept {' or '.join(names)}; switch it on there"
+    return f"no association with {peer}; is it running, and is that its port?"
 
 
 def associate(ae: AE, host: str, port: int, **asked: Any) -> Any:

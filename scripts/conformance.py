@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pynetdicom import AE
 
-from listener import commitment, commitment_wire, connection, contexts, delivery, errors, peers, scp, wire
+from listener import commitment, commitment_wire, connection, contexts, errors, peers, requestor, scp, wire
 from listener.config import Listener, State, Tls
 from pipeline.sop_classes import OF_DOCUMENTS
 from pipeline.syntaxes import why_not
@@ -77,8 +77,8 @@ def _built_in() -> list[tuple[str, object]]:
         ("report on the association that asked: wait before it, s", commitment.GRACE),
         ("report on the association that asked: answer, s", commitment_wire.HERE_TIMEOUT),
         ("as requestor: Maximum Length that we announce, bytes", AE().maximum_pdu_size),
-        ("as requestor: connection, s", delivery.CONNECT_TIMEOUT),
-        ("as requestor: answer, s", delivery.ANSWER_TIMEOUT),
+        ("as requestor: connection, s", requestor.CONNECT_TIMEOUT),
+        ("as requestor: answer, s", requestor.ANSWER_TIMEOUT),
     ]
 
 

@@ -10,7 +10,7 @@ from peers import StoragePeer, dead_peer, silent_peer
 from pydicom.uid import ComprehensiveSRStorage, EncapsulatedPDFStorage, EnhancedSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from listener import delivery
+from listener import delivery, requestor
 from listener.delivery import Failed, Sent
 from listener.engine import pause
 
@@ -57,9 +57,11 @@ def test_refusals_are_worth_another_attempt(status: int) -> None:
 
 def test_trouble_of_the_network_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody there, an unknown host, the wrong AE title, silence, no SR: each is one line, never an exception."""
-    monkeypatch.setattr(delivery, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(requestor, "ANSWER_TIMEOUT", 0.5)
     dead = dead_peer()
-    assert delivery.send(document(), dead, "VITALCHECK") == Failed(f"no association with PACS at 127.0.0.1:{dead.port}; is it running?")
+    assert delivery.send(document(), dead, "VITALCHECK") == Failed(
+        f"no association with PACS at 127.0.0.1:{dead.port}; is it running, and is that its port?"
+    )
     nowhere = dead.model_copy(update={"host": "no-such-host.invalid"})
     assert isinstance(delivery.send(document(), nowhere, "VITALCHECK"), Failed)
     with silent_peer() as silent:
@@ -68,7 +70,8 @@ def test_trouble_of_the_network_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
         wrong = pacs.destination.model_copy(update={"ae_title": "OTHER"})
         assert "rejected the association" in str(delivery.send(document(), wrong, "VITALCHECK"))
     with StoragePeer(contexts=[build_context(ComprehensiveSRStorage)]) as pacs:
-        assert delivery.send(document(), pacs.destination, "VITALCHECK") == Failed("PACS accepts none of the SOP classes offered")
+        said = f"PACS at 127.0.0.1:{pacs.port} does not accept Enhanced SR Storage; switch it on there"
+        assert delivery.send(document(), pacs.destination, "VITALCHECK") == Failed(said)
 
 
 def test_a_document_cut_short_is_an_answer() -> None:
