@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, Update, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from listener import headers
@@ -76,6 +76,7 @@ class Due(NamedTuple):
     called: str
     address: str
     attempts: int  # made so far
+    requested_at: float
 
 
 # Asked
@@ -191,14 +192,17 @@ def next_due(c: Connection, after: float) -> float | None:
     return c.execute(select(func.min(commitments.c.next_at)).where(*_pending(), commitments.c.next_at > after)).scalar()
 
 
-def reported(c: Connection, number: int, at: float) -> None:
-    """Its peer has accepted the report."""
-    c.execute(update(commitments).where(commitments.c.id == number).values(reported_at=at, next_at=None, error=""))
+def reported(c: Connection, told: Due, at: float) -> None:
+    """Its peer has accepted the report. Who asked again meanwhile is told again."""
+    c.execute(_of(told).values(reported_at=at, next_at=None, error=""))
 
 
-def not_reported(c: Connection, number: int, attempt: int, error: str, next_at: float | None) -> None:
-    values = {"attempts": attempt, "error": error, "next_at": next_at}
-    c.execute(update(commitments).where(commitments.c.id == number).values(**values))
+def not_reported(c: Connection, told: Due, attempt: int, error: str, next_at: float | None) -> None:
+    c.execute(_of(told).values(attempts=attempt, error=error, next_at=next_at))
+
+
+def _of(told: Due) -> Update:
+    return update(commitments).where(commitments.c.id == told.id, commitments.c.requested_at == told.requested_at)
 
 
 def _pending() -> tuple[ColumnElement[bool], ...]:

@@ -172,10 +172,16 @@ class Committer:
 
     def _tell_here(self, due: Due) -> bool:
         """On the association that asked; True where that settled it."""
-        asking = self._asking.pop(due.id, None)
+        asking = self._asking.get(due.id)
         if asking is None or not asking.is_open:
+            self._asking.pop(due.id, None)
             return False
-        return self._attempt(due, lambda report: commitment_wire.here(asking, report), alone=self._where(due) is None)
+
+        def here(report: Commitment) -> str:
+            self._asking.pop(due.id, None)  # now, for where it was asked again in this moment, the report is told later
+            return commitment_wire.here(asking, report)
+
+        return self._attempt(due, here, alone=self._where(due) is None)
 
     def _tell_there(self, peer: str, place: tuple[str, int] | None, called: str, due: Sequence[Due]) -> None:
         """To the place that the configuration names; all that are due on one association."""
@@ -205,24 +211,24 @@ class Committer:
         if objection and alone:
             self._failed(due, objection)
         if not objection:
-            self._reported(report, due.attempts + 1)
+            self._reported(report, due)
         return not objection or alone
 
-    def _reported(self, report: Commitment, attempt: int) -> None:
+    def _reported(self, report: Commitment, due: Due) -> None:
         with self._ledger.transaction(write=True) as c:
-            commitment.reported(c, report.id, time.time())
+            commitment.reported(c, due, time.time())
         metrics.commitments.labels(outcome="reported").inc()
         metrics.committed_instances.labels(outcome="kept").inc(len(report.reasons) - report.failures)
         metrics.committed_instances.labels(outcome="failed").inc(report.failures)
         facts = {"peer": report.request.peer, "transaction_uid": report.request.transaction_uid}
-        log.info("commitment.reported", **facts, count=len(report.reasons), failures=report.failures, attempt=attempt)
+        log.info("commitment.reported", **facts, count=len(report.reasons), failures=report.failures, attempt=due.attempts + 1)
 
     def _failed(self, due: Due, why: str) -> None:
         """Due again later, if there is anywhere to send it."""
         attempt = due.attempts + 1
         pause = pause_after(attempt) if self._where(due) else None
         with self._ledger.transaction(write=True) as c:
-            commitment.not_reported(c, due.id, attempt, why, None if pause is None else time.time() + pause)
+            commitment.not_reported(c, due, attempt, why, None if pause is None else time.time() + pause)
         metrics.commitments.labels(outcome="failed").inc()
         log.warning("commitment.failed", peer=due.peer, attempt=attempt, reason=why, next_in_s=pause)
 

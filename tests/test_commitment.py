@@ -248,6 +248,25 @@ def test_the_same_transaction_twice(house: House) -> None:
     wait_for(lambda: house.open_reports() == 0, 5, "the last report")
 
 
+def test_asked_again_while_it_is_told(tmp_path: Path) -> None:
+    """The answer to the report of before settles nothing for who asked again meanwhile."""
+    request = commitment.Request("CT01", "VITALCHECK", "127.0.0.1", "1.9.12", (commitment.Reference(MRImageStorage, UID(1)),))
+    ledger = Ledger(tmp_path)
+    with ledger.transaction(write=True) as c:
+        number = commitment.ask(c, request, 1.0)
+        commitment.checked(c, number, [commitment.KEPT], 1.0, 2.0)
+        (told,) = commitment.due(c, 2.0)
+        assert commitment.ask(c, request, 3.0) == number
+        commitment.not_reported(c, told, 1, "no answer", None)
+        commitment.reported(c, told, 4.0)
+        assert (commitment.unchecked(c), commitment.open_reports(c)) == ([number], 1)
+        commitment.checked(c, number, [commitment.KEPT], 4.0, 5.0)
+        (again,) = commitment.due(c, 5.0)
+        commitment.reported(c, again, 6.0)
+        assert commitment.open_reports(c) == 0
+    ledger.close()
+
+
 def test_more_references_than_may_be(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request for more than the limit is refused for resources, one at the limit is taken; both on one association."""
     monkeypatch.setattr(commitment_wire, "MOST_REFERENCES", 2000)
@@ -310,7 +329,7 @@ def test_ledgers_of_earlier_versions_are_taken_over(tmp_path: Path, version: int
 
 def test_where_reports_go() -> None:
     """To the peer's host where that is an address, else to where it asked from; only a peer with a port, and of that network."""
-    due = Due(1, "CT01", "VITALCHECK", "10.1.2.3", 0)
+    due = Due(1, "CT01", "VITALCHECK", "10.1.2.3", 0, 1.0)
     assert where(due, [Peer(ae_title="CT01", port=104)]) == ("10.1.2.3", 104)
     assert where(due, [Peer(ae_title="CT01", host="10.1.0.0/16", port=104)]) == ("10.1.2.3", 104)
     assert where(due, [Peer(ae_title="CT01", host="10.1.2.3", port=105)]) == ("10.1.2.3", 105)
