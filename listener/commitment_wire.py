@@ -206,7 +206,7 @@ def reporting(host: str, port: int, called: str, calling: str) -> Iterator[Calla
     """A function that sends a report on a new association, as `here` does; or why there is none."""
     offered = [build_context(StorageCommitmentPushModel, SYNTAXES)]
     roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
-    with associated(host, port, called, calling, offered, roles) as assoc:
+    with associated(host, port, called, calling, offered, "listener.peers[].port", roles) as assoc:
         yield assoc if isinstance(assoc, str) else lambda commitment: _send(assoc, commitment)
 
 

@@ -178,7 +178,8 @@ class Committer:
             return False
 
         def here(report: Commitment) -> str:
-            self._asking.pop(due.id, None)  # now, for where it was asked again in this moment, the report is told later
+            if self._asking.get(due.id) is asking:  # else it was asked again meanwhile, and is told again
+                self._asking.pop(due.id, None)
             return commitment_wire.here(asking, report)
 
         return self._attempt(due, here, alone=self._where(due) is None)

@@ -69,7 +69,7 @@ def echo(destination: Destination, calling_ae: str) -> Sent | Failed:
 
 
 def _associated(destination: Destination, calling_ae: str, sop_classes: list[UID]) -> AbstractContextManager[Any]:
-    """One context for each syntax, so that the peer cannot choose to have it re-encoded."""
+    """As `associated`. One context for each syntax, so that the peer cannot choose to have it re-encoded."""
     syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     offered = [build_context(sop_class, syntax) for sop_class in sop_classes for syntax in syntaxes]
-    return associated(destination.host, destination.port, destination.ae_title, calling_ae, offered)
+    return associated(destination.host, destination.port, destination.ae_title, calling_ae, offered, "destinations[].port")

@@ -20,9 +20,12 @@ CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 60.0  # s; a PACS may be busy, but not f
 
 @contextmanager
 def associated(
-    host: str, port: int, called: str, calling: str, contexts: Sequence[PresentationContext], roles: Sequence[Any] = ()
+    host: str, port: int, called: str, calling: str, contexts: Sequence[PresentationContext], key: str, roles: Sequence[Any] = ()
 ) -> Iterator[Any]:
-    """An open association, released at the end; or, as one line, why there is none. Raises nothing for a peer's sake."""
+    """An open association, released at the end; or, as one line, why there is none. Raises nothing for a peer's sake.
+
+    `key`: where the configuration has the port.
+    """
     _config.LOG_HANDLER_LEVEL = "none"
     ae = AE(calling)
     ae.connection_timeout, ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = CONNECT_TIMEOUT, *[ANSWER_TIMEOUT] * 3
@@ -33,7 +36,7 @@ def associated(
         yield f"{host}:{port}: {error.strerror or type(error).__name__}"
         return
     if not assoc.is_established:
-        yield _why_not(assoc, f"{called} at {host}:{port}")
+        yield _why_not(assoc, f"{called} at {host}:{port}", key)
         return
     try:
         yield assoc
@@ -42,14 +45,14 @@ def associated(
             assoc.release()
 
 
-def _why_not(assoc: Any, peer: str) -> str:
+def _why_not(assoc: Any, peer: str, key: str) -> str:
     answer = assoc.acceptor.primitive
     if assoc.is_rejected and answer is not None:
         return f"{peer} rejected the association: {answer.reason_str}; does it know our AE title?"
     if answer is not None and not assoc.accepted_contexts:
         names = dict.fromkeys(context.abstract_syntax.name for context in assoc.requestor.requested_contexts)
         return f"{peer} does not accept {' or '.join(names)}; switch it on there"
-    return f"no association with {peer}; is it running, and is that its port?"
+    return f"no association with {peer}; is it running, and is that its {key}?"
 
 
 def associate(ae: AE, host: str, port: int, **asked: Any) -> Any:

@@ -28,7 +28,7 @@ RowChooser = Callable[[Outputs], Sequence[int]]
 REST = 20  # studies that fp32 answers before int8 is tried again
 RETEST_SECONDS = 86_400.0  # golden vectors are replayed daily: a live migration can change the CPU under a process
 RACE_ROUNDS, MOST_ROUNDS = 3, 9
-CLEAR = 1.25  # times; who wins by less wins again, or does not
+CLEAR = 1.25  # times as fast; a race that is won by less goes on, to MOST_ROUNDS at most
 RACE_BATCH = 8
 
 log = structlog.get_logger()

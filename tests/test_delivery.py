@@ -60,7 +60,7 @@ def test_trouble_of_the_network_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(requestor, "ANSWER_TIMEOUT", 0.5)
     dead = dead_peer()
     assert delivery.send(document(), dead, "VITALCHECK") == Failed(
-        f"no association with PACS at 127.0.0.1:{dead.port}; is it running, and is that its port?"
+        f"no association with PACS at 127.0.0.1:{dead.port}; is it running, and is that its destinations[].port?"
     )
     nowhere = dead.model_copy(update={"host": "no-such-host.invalid"})
     assert isinstance(delivery.send(document(), nowhere, "VITALCHECK"), Failed)
