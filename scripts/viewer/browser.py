@@ -69,7 +69,9 @@ class Browser:
         return json.loads(message)
 
     def open(self, address: str) -> None:
+        """Returns when all of it is there: a style sheet that comes later moves what is to be clicked. Raises DemoFailed."""
         self.call("Page.navigate", url=address)
+        self.wait("location.protocol !== 'about:' && document.readyState === 'complete'", ANSWER_SECONDS, address)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page. Raises DemoFailed."""
