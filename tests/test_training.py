@@ -102,6 +102,18 @@ def test_the_whole_run_ends_with_artifacts_and_is_resumable(folder: Path, tmp_pa
     assert train_image_model.run(*arguments).artifacts == first.artifacts
 
 
+def test_a_head_is_named_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head of docs/data.md is named with its licence whatever its file is called, once; of another nothing is made up."""
+    known, twin, other = tmp_path / "a.nii", tmp_path / "b.nii", tmp_path / "mine.nii"
+    for path, held in ((known, b"one"), (twin, b"one more"), (other, b"other")):
+        path.write_bytes(held)
+    source = train_image_model.DataSource(name="Head", licence="MIT", citation="somebody")
+    monkeypatch.setattr(train_image_model, "HEADS", {train_image_model.sha256(path): source for path in (known, twin)})
+    first, second = train_image_model._heads([known, twin, other])
+    assert first == source
+    assert (second.name, second.licence) == ("Healthy head mine.nii", "not told")
+
+
 def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path) -> None:
     """Another plan, or one slice less, is another training."""
     examples = learnt.load(folder, learnt.Recipe(), learnt.NAMES, learnt.ABSENT)
