@@ -24,7 +24,7 @@ from models.training.network import Network, load_imagenet, pool
 SOURCE_WEIGHTS = {
     "volume": 3.0,  # few slices, but whole heads of tumour patients: tumour and no tumour on one scanner
     "phantom": 0.5,  # many slices of one anatomy
-    "healthy": 0.5,  # many slices of a few heads, none after contrast: with more, tumours on other heads are missed
+    "healthy": 0.5,  # many slices of a few heads, none after contrast: at 1 more tumours of a patient left out were missed
 }
 TUMOUR_WEIGHTS = {"web": 3.0}  # besides, of its tumours: a hundred from anywhere beside a thousand and a half of two hospitals
 TUMOUR_CELLS = 4.0  # weight of a cell with tumour against one without: there are about thirty times fewer

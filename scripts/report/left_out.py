@@ -153,7 +153,7 @@ def _next(material: Material) -> str:
     rows = [[name, str(len(part.record)), *_accuracies(known.get(name)), *_accuracies(part)] for name, part in parts(then)]
     version = material.manifest.version
     said = (
-        "What `make train` learns now: five more healthy heads (docs/data.md), each healthy slice drawn half as often. No network of it\n"
+        "What `make train` learns with all heads of docs/data.md: five more, each healthy slice drawn half as often. No network of it\n"
         f"serves yet. The same runs, with the recipe of {version} and with this one; where nothing stands the former was not asked. A\n"
         "healthy head's accuracy is its specificity."
     )
