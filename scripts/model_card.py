@@ -23,7 +23,8 @@ LABELS = (
     Label(name="notumor", value="281900007", scheme="SCT", meaning="No abnormality detected"),
 )
 
-# What the bundled network learnt from: public sets, the head that every training has, more heads, and where its weights began
+# What a training learns from: public sets, the head that every one has, heads of --head, and where the weights begin. What the bundled
+# network learnt stands in its manifest.
 SETS = (
     DataSource(
         name="BRISC 2025",
