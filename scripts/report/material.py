@@ -6,7 +6,6 @@ Each CSV file may be missing: the report then says so, and which command writes 
                            source: figshare, web, volume (a patient's head), healthy (a healthy head); logits; pointed 1, 0 or empty:
                            does the strongest cell of the true label lie in the mask widened by 5 mm; dice of region and mask, or empty
     leave_out_studies.csv  kind: volume (a patient's), healthy, run (of neighbouring slices); key_inside 1, 0 or empty
-    next/                  both of a recipe that the model's folder does not have yet; left out of the report where it is missing
 """
 
 from __future__ import annotations
@@ -27,15 +26,11 @@ from models.tables import Table
 from models.tables import tables as gate_tables
 from scripts.report.numbers import sealed_fold
 
-LEFT_OUT = {
-    "leave_out.csv": "run part source plane stratum block file truth pointed dice",  # and fp32_<label>
-    "leave_out_studies.csv": "run kind study truth slices call label probability key_inside dice",
-}
 COLUMNS = {
     "curve.csv": "epoch size loss seconds",
     "learnt.csv": "source part learnt sealed",
-    **LEFT_OUT,
-    **{f"next/{name}": columns for name, columns in LEFT_OUT.items()},
+    "leave_out.csv": "run part source plane stratum block file truth pointed dice",  # and fp32_<label>
+    "leave_out_studies.csv": "run kind study truth slices call label probability key_inside dice",
     "ablation.csv": "configuration part slices accuracy sensitivity specificity class_right",
     "pitfalls.csv": "method set slices accuracy sensitivity specificity agreement",
     "batches.csv": "variant batch largest_difference same_argmax",
@@ -48,8 +43,6 @@ MADE_BY = {  # what writes each file
     "learnt.csv": "python -m scripts.train_image_model",
     "leave_out.csv": "python -m scripts.leave_out",
     "leave_out_studies.csv": "python -m scripts.study_rule",
-    "next/leave_out.csv": "python -m scripts.leave_out --out docs/measured/next",
-    "next/leave_out_studies.csv": "python -m scripts.study_rule --out docs/measured/next",
     "ablation.csv": "python -m scripts.ablation",
     "pitfalls.csv": "python -m scripts.pitfalls",
     "batches.csv": "python -m scripts.pitfalls",
@@ -110,11 +103,6 @@ class Material:
         """leave_out.csv. Raises MaterialError."""
         return left_out(self.tables, self.manifest)
 
-    @cached_property
-    def next_left_out(self) -> LeftOut | None:
-        """The same of the next recipe. Raises MaterialError."""
-        return left_out(self.tables, self.manifest, "next/leave_out.csv")
-
 
 def gather(docs: Path, folder: Path) -> Material:
     """Reads `docs`/measured and the model in `folder`. Raises ManifestError, RecordError, MaterialError."""
@@ -128,9 +116,9 @@ def tables(docs: Path) -> dict[str, Rows]:
     return {name: _rows(docs / "measured" / name) for name in COLUMNS}
 
 
-def left_out(found: Mapping[str, Rows], manifest: Manifest, name: str = "leave_out.csv") -> LeftOut | None:
-    """`name` of `tables`, or None. Raises MaterialError."""
-    rows = found.get(name, ())
+def left_out(found: Mapping[str, Rows], manifest: Manifest) -> LeftOut | None:
+    """leave_out.csv of `tables`, or None. Raises MaterialError."""
+    rows = found.get("leave_out.csv", ())
     return _left_out(rows, manifest) if rows else None
 
 
