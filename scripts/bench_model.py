@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -74,6 +74,8 @@ def main(
     work: Annotated[Path, typer.Option(help="where ResNet18 goes")] = Path("runs"),
     rounds: Annotated[int, typer.Option(min=1, help="of each timing")] = ROUNDS,
     data: Annotated[Path | None, typer.Option(help="folder with slices.csv and volumes.csv, for --train-resnet")] = None,
+    head: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that ResNet18 learns, too")] = [],  # noqa: B006
+    healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that ResNet18 is judged by")] = [],  # noqa: B006
     learn: Annotated[bool, typer.Option("--train-resnet", help="train ResNet18 on DATA instead, once")] = False,
 ) -> None:
     """Time the bundled network and its rivals on this CPU."""
@@ -82,7 +84,7 @@ def main(
             raise typer.BadParameter("--train-resnet learns from --data DIR; name the folder")
         torch.set_num_threads(2)
         try:
-            pitfalls.write(out / "resnet.csv", list(resnet(data, work)))
+            pitfalls.write(out / "resnet.csv", list(resnet(data, work, head, healthy)))
         except DataError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(2) from error
@@ -167,13 +169,13 @@ def _ratio(int8: pitfalls.Row, row: pitfalls.Row) -> str:
     return f"{said} (goal {asked}: {'met' if met else 'MISSED'})"
 
 
-def resnet(data: Path, work: Path) -> Iterator[pitfalls.Row]:
-    """Trains ResNet18, keeps it in `work`, and yields its rows of resnet.csv, on the sealed slices. Raises DataError."""
-    found = read(data, leave_out=True)
+def resnet(data: Path, work: Path, heads: Sequence[Path] = (), healthy: Sequence[Path] = ()) -> Iterator[pitfalls.Row]:
+    """Trains ResNet18, keeps it in `work`, and yields its rows of resnet.csv, on the sealed slices and `healthy`. Raises DataError."""
+    found = read(data, heads, leave_out=True)
     network = train_resnet(samples(found.take(~found.sealed)), FEED, SIZES, STEPS)
     work.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), work / "resnet18.pt")
-    sets = pitfalls.sets_of(found.take(found.sealed))
+    sets = pitfalls.sets_of(found.take(found.sealed), healthy, heads)
     logits = answers(network, torch.from_numpy(sets.tensor)).numpy()
     columns = ("set", "slices", "accuracy", "sensitivity", "specificity")
     for row in pitfalls.scores("ResNet18", sets, logits, logits):

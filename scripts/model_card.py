@@ -127,7 +127,8 @@ UNKNOWN = (  # what it was never taught or is known to read badly: (what, what h
 )
 ETHICS = """## Ethical notes
 
-- The sets were published without names. Whole heads can give back a face: nothing of them is in this project or its documents.
+- The sets were published without names, but for the head of MyConnectome, whose subject named himself. Whole heads can give
+  back a face: nothing of them is in this project or its documents.
 - Who the patients were (age, sex, origin) is not told for most of them, so nobody knows for whom it works worse. Two hospitals in
   China gave most of the tumours.
 - Every report says that no physician checked it, that it is for research, and which version answered. A wrong "absent" may reassure
@@ -240,7 +241,7 @@ def _elsewhere(manifest: Manifest, docs: Path) -> str:
     name, accuracy = left_out.worst(left)
     said = (
         "fp32, by networks trained in the same way for fewer epochs, that never saw the fold, the patient, the collection or the head\n"
-        "(95 % intervals).\n"
+        "(95 % intervals). What else they lacked stands in the footnote of docs/model-report.md.\n"
         f"The worst of all parts is {name}: {accuracy:.3f} of its labels are right."
     )
     head = ["source", "slices", "accuracy", "sensitivity", "specificity", "class right, of tumours found"]

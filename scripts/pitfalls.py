@@ -80,9 +80,9 @@ def main(
     write(out / "batches.csv", list(batches(work, sets)))
 
 
-def sets_of(judged: Examples, healthy: Sequence[Path] = ()) -> Sets:
-    """The slices to judge, named by where they come from. Raises DataError."""
-    heads = measured_heads(healthy)
+def sets_of(judged: Examples, healthy: Sequence[Path] = (), learnt: Sequence[Path] = ()) -> Sets:
+    """The slices to judge, named by where they come from. Raises DataError, also where a head is `learnt`."""
+    heads = measured_heads(healthy, learnt)
     judged = judged if heads is None else join([judged, heads])
     kinds = {"volume": "volumes", "healthy": "healthy heads"}
     return Sets(tensor(torch.from_numpy(judged.images)), judged.labels, tuple(kinds.get(source, "fold") for source in judged.sources))

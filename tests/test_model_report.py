@@ -13,7 +13,7 @@ import measured
 import numpy as np
 import pytest
 
-from models.manifest import read
+from models.manifest import read, write
 from models.record import read as read_record
 from scripts.model_card import DOCS, LEARNED_FROM, LIMITS, ROOT, UNKNOWN, card
 from scripts.model_report import FOLDER, FOOTNOTE, headlines, render, text
@@ -82,6 +82,14 @@ def test_what_was_not_measured_is_said_with_its_command(tmp_path: Path, folder: 
     for name in COLUMNS:
         assert f"Not measured yet: `{MADE_BY[name]}` writes docs/measured/{name}." in bare, name
     assert "![Confusion" in bare and "![Loss" not in bare
+
+
+def test_a_model_of_other_data_has_no_footnote_about_our_sealed_slices(docs: Path, tmp_path: Path) -> None:
+    """Who named other sources (--learned-from) sealed other slices, and nobody looked at these before."""
+    whole = measured.model(tmp_path / "zoo")
+    found = read(whole / "manifest.toml")
+    write(whole / "manifest.toml", found.model_copy(update={"learned_from": found.learned_from[1:]}))
+    assert FOOTNOTE not in text(docs, whole)
 
 
 def test_a_record_that_names_files_only_is_reported(tmp_path: Path) -> None:

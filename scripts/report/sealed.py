@@ -81,7 +81,10 @@ def _studies(record: Record) -> str:
         return section(title, "Not measured yet: this record holds no studies; the next training judges them.")
     head = ["truth", "studies", "same call", *(f"{v} {what}" for v in VARIANTS for what in ("right", "present", "unsure", "absent"))]
     rows = [[part.truth, str(part.studies), str(part.same), *_tally(part.fp32), *_tally(part.int8)] for part in studies(record)]
-    said = "Right: called present with the label of the truth, or absent where there is no tumour; unsure never is. Intervals are Wilson's."
+    said = (
+        "Right: called present with the label of the truth, or absent where there is no tumour; unsure never is. Intervals are Wilson's.\n"
+        "Only the volumes of the sealed patient are as new as the slices above: healthy heads were looked at for choices."
+    )
     return section(title, said, words.table(head, rows), _not_right(record))
 
 
