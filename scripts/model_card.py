@@ -136,6 +136,11 @@ ETHICS = """## Ethical notes
 - Pictures without tumour come from elsewhere than those with one; high figures on public sets of this kind mostly show that."""
 
 
+def of_our_sets(manifest: Manifest) -> bool:
+    """Whether a model learnt from the public sets whose sealed slices were looked at before (model_report.FOOTNOTE)."""
+    return set(SETS) <= set(manifest.learned_from)
+
+
 def card(manifest: Manifest, docs: Path = DOCS) -> str:
     """CARD.md, from the manifest and, where they are, the files of `docs`/measured. Raises MaterialError."""
     parts = [
@@ -241,7 +246,7 @@ def _elsewhere(manifest: Manifest, docs: Path) -> str:
     name, accuracy = left_out.worst(left)
     said = (
         "fp32, by networks trained in the same way for fewer epochs, that never saw the fold, the patient, the collection or the head\n"
-        "(95 % intervals). What else they lacked stands in the footnote of docs/model-report.md.\n"
+        f"(95 % intervals).{' What else they lacked stands in the footnote of docs/model-report.md.' if of_our_sets(manifest) else ''}\n"
         f"The worst of all parts is {name}: {accuracy:.3f} of its labels are right."
     )
     head = ["source", "slices", "accuracy", "sensitivity", "specificity", "class right, of tumours found"]

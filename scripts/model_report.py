@@ -13,7 +13,7 @@ from pathlib import Path
 
 from models.manifest import ManifestError
 from models.record import VARIANTS, RecordError
-from scripts.model_card import DOCS, ROOT, SETS, card
+from scripts.model_card import DOCS, ROOT, card, of_our_sets
 from scripts.report import goals, left_out, numbers, sealed, twin
 from scripts.report.material import Material, MaterialError, gather, missing, number
 from scripts.report.words import picture, section, table
@@ -89,7 +89,7 @@ def _training(material: Material) -> str:
     )
     rows = [[row["source"], row["part"], row["learnt"], row["sealed"]] for row in material.rows("learnt.csv")]
     counts = table(["source", "part", "slices learnt", "sealed"], rows) if rows else missing("learnt.csv")
-    looked = [FOOTNOTE] if set(SETS) <= set(material.manifest.learned_from) else []
+    looked = [FOOTNOTE] if of_our_sets(material.manifest) else []
     return section("What it learnt from, and what was sealed", learnt, split, counts, *looked, *_curve(material))
 
 

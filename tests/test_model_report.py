@@ -88,8 +88,10 @@ def test_a_model_of_other_data_has_no_footnote_about_our_sealed_slices(docs: Pat
     """Who named other sources (--learned-from) sealed other slices, and nobody looked at these before."""
     whole = measured.model(tmp_path / "zoo")
     found = read(whole / "manifest.toml")
-    write(whole / "manifest.toml", found.model_copy(update={"learned_from": found.learned_from[1:]}))
+    other = found.model_copy(update={"learned_from": found.learned_from[1:]})
+    write(whole / "manifest.toml", other)
     assert FOOTNOTE not in text(docs, whole)
+    assert "What else they lacked" in card(found, docs) and "What else they lacked" not in card(other, docs)
 
 
 def test_a_record_that_names_files_only_is_reported(tmp_path: Path) -> None:
