@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _NOTHING: dict[str, Any] = dict.fromkeys(
     (
-        *("finding", "probabilities", "key_instances", "key_frames", "region"),
+        *("finding", "probabilities", "key_instances", "key_frames", "region", "suspect_instances", "suspect_frames"),
         *("series", "geometry", "recipe", "variant", "agreement", "timings_ms"),
     )
 )
@@ -135,6 +135,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "key_instances": [source.sop_instance_uid for source in finding.key_sources],
         "key_frames": [source.frame for source in finding.key_sources],
         "region": [[round(float(x), 2), round(float(y), 2)] for x, y in finding.region] or None,
+        "suspect_instances": [source.sop_instance_uid for source in finding.suspect_sources],
+        "suspect_frames": [source.frame for source in finding.suspect_sources],
     }
 
 

@@ -2,7 +2,8 @@
 
     leave out slices with little head | ask the neighbour | pool cells | mean of the strongest slices | probability | call
 
-A tumour goes on in the neighbouring slice, a false cell does not: a cell counts fully only where a neighbour has evidence around it.
+A tumour goes on in the neighbouring slice, a false cell does not: a cell that no neighbour supports is lowered, and one at the end of a
+tumour that was missed by a little is raised.
 The numbers are the manifest's StudyRule. They are not calibrated on whole studies; card and report say so.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from models.manifest import Manifest, StudyRule
@@ -46,6 +46,7 @@ def aggregate(prediction: Prediction, manifest: Manifest) -> Finding:
     names, absent = manifest.label_names, manifest.absent
     label = names.index(absent) if weighed.call == "absent" else weighed.label
     keys = key_rows(weighed, prediction.geometry, names.index(absent), manifest.rule) if weighed.call != "absent" else []
+    suspect = np.flatnonzero(_any(weighed.scores, names.index(absent)) > 0)
     return Finding(
         label=names[label],
         call=weighed.call,  # type: ignore[arg-type]
@@ -53,6 +54,7 @@ def aggregate(prediction: Prediction, manifest: Manifest) -> Finding:
         probabilities={name: float(p) for name, p in zip(names, weighed.probabilities, strict=True)},
         key_sources=tuple(prediction.sources[row] for row in keys),
         region=_region(weighed, keys[0], label, prediction.to_source, manifest) if keys and names[label] != absent else (),
+        suspect_sources=tuple(prediction.sources[row] for row in suspect),
     )
 
 
@@ -67,10 +69,10 @@ def weigh(found: Evidence, manifest: Manifest) -> Weighed:
     rule, absent = manifest.rule, manifest.label_names.index(manifest.absent)
     step = _neighbour_step(found.geometry.between, rule, len(found.logits))
     near = _near(found.geometry, step, len(found.logits))
-    supported = None if found.maps is None else _supported(found.maps - found.maps[:, absent, None], step, near)
+    supported = None if found.maps is None else _supported(found.maps - found.maps[:, absent, None], step, near, rule.raised)
     if supported is None:
         relative = (found.logits - found.logits[:, absent, None])[..., None, None]
-        scores = _supported(relative, step, near)[..., 0, 0]
+        scores = _supported(relative, step, near, rule.raised)[..., 0, 0]
     else:
         scores = _strongest_mean(supported.reshape(*supported.shape[:2], -1), rule.strongest_cells, axis=2)
     scores = np.where(found.head_area[:, None] < rule.smallest_head * found.head_area.max(), -np.inf, scores)
@@ -100,22 +102,16 @@ def _near(geometry: Geometry, step: int, slices: int) -> NDArray[np.bool_]:
     return np.asarray(at[step:] - at[:-step] <= GAP * step * geometry.between, dtype=bool)
 
 
-def _supported(maps: Pixels, step: int, near: NDArray[np.bool_]) -> Pixels:
-    """Each cell lowered to the mean with the better neighbour's evidence around it, where that is lower. (slice, label, row, column)."""
-    if len(maps) == 1:
-        return maps
-    around = _widened(maps)
+def _supported(maps: Pixels, step: int, near: NDArray[np.bool_], raised: float) -> Pixels:
+    """Each cell beside the better neighbour's evidence at the same place, where there is one: lowered to the mean of both, or `raised`
+    by that share of the way. (slice, label, row, column).
+    """
     nothing = np.full_like(maps[:step], -np.inf)
     apart = ~near[:, None, None, None]
-    below, above = (np.where(apart, -np.inf, neighbour) for neighbour in (around[:-step], around[step:]))
+    below, above = (np.where(apart, -np.inf, neighbour) for neighbour in (maps[:-step], maps[step:]))
     neighbour = np.maximum(np.concatenate([nothing, below]), np.concatenate([above, nothing]))
-    return np.asarray(np.where(np.isfinite(neighbour), np.minimum(maps, (maps + neighbour) / 2), maps), dtype=np.float32)
-
-
-def _widened(maps: Pixels) -> Pixels:
-    """The largest value of each cell and its eight neighbours in the plane."""
-    padded = np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    return np.asarray(sliding_window_view(padded, (3, 3), axis=(2, 3)).max((-2, -1)), dtype=np.float32)
+    way = np.where(neighbour < maps, 0.5, raised) * np.where(np.isfinite(neighbour), neighbour - maps, 0.0)
+    return np.asarray(maps + way, dtype=np.float32)
 
 
 def _strongest_mean(values: Pixels, count: int, axis: int) -> Pixels:
@@ -131,7 +127,12 @@ def _softmax(scores: Pixels) -> NDArray[np.float64]:
 
 def _asked(weighed: Weighed, absent: int) -> Pixels:
     """(slice,): the evidence of the called tumour where one is present, else of any tumour."""
-    return weighed.scores[:, weighed.label] if weighed.call == "present" else np.delete(weighed.scores, absent, axis=1).max(1)
+    return weighed.scores[:, weighed.label] if weighed.call == "present" else _any(weighed.scores, absent)
+
+
+def _any(scores: Pixels, absent: int) -> Pixels:
+    """(slice,): the evidence of the likeliest tumour."""
+    return np.asarray(np.delete(scores, absent, axis=1).max(1))
 
 
 def key_rows(weighed: Weighed, geometry: Geometry, absent: int, rule: StudyRule) -> list[int]:

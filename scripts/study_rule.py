@@ -184,6 +184,7 @@ def _say(rule: StudyRule, scores: Mapping[str, tuple[int, int, int]]) -> None:
 
 def _row(case: Case, finding: Finding) -> dict[str, object]:
     inside, dice = key_inside(finding, case), region_dice(finding, case)
+    tumour, suspect = case.masks.any((1, 2)), _suspect(finding, len(case.maps))
     return {
         "run": case.run,
         "kind": case.kind,
@@ -195,6 +196,9 @@ def _row(case: Case, finding: Finding) -> dict[str, object]:
         "probability": f"{finding.probability:.3f}",
         "key_inside": "" if inside is None else int(inside),
         "dice": "" if dice is None else f"{dice:.3f}",
+        "tumour_slices": int(tumour.sum()),
+        "found": int((tumour & suspect).sum()),
+        "false": int((suspect & ~tumour).sum()),
     }
 
 
@@ -213,6 +217,11 @@ def region_dice(finding: Finding, case: Case) -> float | None:
     ImageDraw.Draw(drawn).polygon([(x / 2, y / 2) for x, y in finding.region], fill=1)
     region = np.asarray(drawn)
     return 2 * float((region & case.masks[row]).sum()) / float(region.sum() + case.masks[row].sum())
+
+
+def _suspect(finding: Finding, slices: int) -> NDArray[np.bool_]:
+    """(slice,): whether it counts as one with a tumour, its neighbours asked."""
+    return np.isin(np.arange(slices), [int(source.frame or 1) - 1 for source in finding.suspect_sources])
 
 
 def _key(finding: Finding) -> int | None:

@@ -65,6 +65,7 @@ def test_healthy() -> None:
     finding = aggregate(prediction(healthy()), MANIFEST)
 
     assert (finding.call, finding.label, finding.key_sources, finding.region) == ("absent", "notumor", (), ())
+    assert finding.suspect_sources == ()
 
 
 def test_probabilities() -> None:
@@ -83,6 +84,15 @@ def test_false_cells() -> None:
 
     assert aggregate(prediction(maps), MANIFEST).call != "present"
     assert aggregate(prediction(tumour(healthy(), 0, range(3, 6))), MANIFEST).call == "present"
+
+
+def test_the_end_of_a_tumour() -> None:
+    """A slice that the network missed by a little beside one with the tumour is suspect; the next one, without evidence, is not."""
+    maps = tumour(healthy(), 0, range(8, 11))
+    tumour(maps, 0, range(11, 12), strength=-1.0)
+    seen = aggregate(prediction(maps), MANIFEST).suspect_sources
+
+    assert [int(source.sop_instance_uid[2:]) for source in seen] == [8, 9, 10, 11]
 
 
 def test_thin_slices() -> None:

@@ -23,7 +23,8 @@ from models import registry
 
 MODEL = "brain_tumor_4class"
 KEYS = {
-    "study", "state", "reason", "finding", "probabilities", "key_instances", "key_frames", "region", "series", "variant",
+    "study", "state", "reason", "finding", "probabilities", "key_instances", "key_frames", "region", "suspect_instances",
+    "suspect_frames", "series", "variant",
     "agreement", "model", "reports", "timings_ms",
 }  # fmt: skip
 T1: dict[str, Any] = {"SeriesDescription": "t1_se_ax", "BodyPartExamined": "HEAD"}

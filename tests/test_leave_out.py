@@ -160,3 +160,5 @@ def test_a_volume_becomes_one_study_with_its_key_slice_and_region() -> None:
     assert (case.kind, case.truth, len(case.maps), case.geometry.between) == ("volume", "glioma", 6, study_rule.VOLUME_STEP)
     assert study_rule.right(finding, case) and study_rule.key_inside(finding, case)
     assert (study_rule.region_dice(finding, case) or 0) > 0.5
+    row = study_rule._row(case, finding)
+    assert (row["tumour_slices"], row["found"], row["false"]) == (2, 2, 0)

@@ -135,6 +135,16 @@ def test_goals_are_met_and_missed(tmp_path: Path, docs: Path, folder: Path) -> N
     assert outside["evidence: strongest cell inside the widened mask"].met is False
 
 
+def test_slices_count_with_their_neighbours_asked(tmp_path: Path, docs: Path, folder: Path) -> None:
+    """The goals of slices are judged by what the study rule found in them, and say what the network alone made of them."""
+    volumes, heads = "volumes, each patient left out: slices", "healthy head left out: slices"
+    found = measured_goals(docs, folder)
+    assert found[volumes].met and found[volumes].measured.startswith("0.900 at 1.000 with their neighbours asked (")
+    assert found[heads].met and found[heads].measured.startswith("colin27 0.983, with their neighbours asked (each by itself ")
+    worse = measured_goals(rewritten(docs, tmp_path / "worse", "leave_out_studies.csv", "false", "2"), folder)
+    assert worse[heads].met is False and worse[volumes].met is False
+
+
 def test_a_key_slice_outside_the_tumour_misses_the_goal(tmp_path: Path, docs: Path, folder: Path) -> None:
     """Called rightly is not enough."""
     found = measured_goals(rewritten(docs, tmp_path / "beside", "leave_out_studies.csv", "key_inside", "0"), folder)

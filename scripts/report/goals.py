@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -66,15 +66,18 @@ def _fold(material: Material) -> Iterator[Goal]:
 
 def _volumes(material: Material) -> Iterator[Goal]:
     what, wanted = "volumes, each patient left out: slices", " at ".join(f"{name} >= {value}" for name, value in VOLUMES.items())
-    left = material.left_out
-    if left is None or "volume" not in left.record.words["source"]:
-        yield _unmeasured(what, wanted, "leave_out.csv")
+    left, rows = material.left_out, left_out.patients(material.rows("leave_out_studies.csv"))
+    if left is None or not rows or "volume" not in left.record.words["source"]:
+        yield _unmeasured(what, wanted, "leave_out.csv" if rows else "leave_out_studies.csv")
         return
-    volumes = left.where("source", "volume")
-    found = numbers.points(volumes.record)
-    name, accuracy = left_out.worst(volumes)
-    said = f"{share(found['sensitivity'])} at {share(found['specificity'])} (worst patient {name}: {accuracy:.3f} of labels right)"
+    alone, asked = numbers.points(left.where("source", "volume").record), left_out.Asked.of(rows)
+    found = {"sensitivity": asked.sensitivity, "specificity": asked.specificity}
+    said = f"{_at(found)} with their neighbours asked ({_at(alone)} each by itself)"
     yield Goal(what, wanted, said, all(found[key] >= value for key, value in VOLUMES.items()))
+
+
+def _at(found: Mapping[str, float]) -> str:
+    return f"{share(found['sensitivity'])} at {share(found['specificity'])}"
 
 
 def _patients(material: Material) -> Iterator[Goal]:
@@ -90,13 +93,14 @@ def _patients(material: Material) -> Iterator[Goal]:
 
 def _healthy(material: Material) -> Iterator[Goal]:
     what, wanted, left = "healthy head left out: slices", f"specificity >= {HEALTHY}", material.left_out
-    if left is None or "healthy" not in left.record.words["source"]:
-        yield _unmeasured(what, wanted, "leave_out.csv")
+    heads = left_out.by_head(material.rows("leave_out_studies.csv"))
+    if left is None or not heads or "healthy" not in left.record.words["source"]:
+        yield _unmeasured(what, wanted, "leave_out.csv" if heads else "leave_out_studies.csv")
         return
-    heads = left.where("source", "healthy")
-    found = {name: numbers.points(head.record)["specificity"] for name, head in left_out.parts(heads)}
-    said = ", ".join(f"{name} {share(value)}" for name, value in found.items())
-    yield Goal(what, wanted, said, min(found.values()) >= HEALTHY)
+    alone = [numbers.points(head.record)["specificity"] for _, head in left_out.parts(left.where("source", "healthy"))]
+    said = ", ".join(f"{name} {share(head.specificity)}" for name, head in heads.items())
+    said += f", with their neighbours asked (each by itself {share(min(alone))} to {share(max(alone))})"
+    yield Goal(what, wanted, said, min(head.specificity for head in heads.values()) >= HEALTHY)
 
 
 def _healthy_studies(material: Material) -> Iterator[Goal]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from scripts.report import numbers
 from scripts.report.material import LeftOut, Material, Rows, missing, number, yes
 from scripts.report.words import NONE, ranged, section, share, table
 
+SLICES = ("slices", "with tumour", "of these found", "others, false")
 ENOUGH = 20  # slices; a part below it is measured, and not called the worst
 
 
@@ -52,6 +54,36 @@ def healthy(rows: Rows) -> Rows:
     return [row for row in rows if row["kind"] == "healthy"]
 
 
+class Asked(NamedTuple):
+    """Slices of studies as the study rule counts them, their neighbours asked."""
+
+    tumour: int
+    found: int
+    clear: int
+    false: int
+
+    @classmethod
+    def of(cls, rows: Rows) -> Asked:
+        tumour, found, slices, false = (sum(int(row[key]) for row in rows) for key in ("tumour_slices", "found", "slices", "false"))
+        return cls(tumour, found, slices - tumour, false)
+
+    @property
+    def sensitivity(self) -> float:
+        return self.found / self.tumour if self.tumour else float("nan")
+
+    @property
+    def specificity(self) -> float:
+        return 1 - self.false / self.clear if self.clear else float("nan")
+
+
+def by_head(rows: Rows) -> dict[str, Asked]:
+    """Healthy studies, all planes and networks together: head -> its slices."""
+    heads: dict[str, list[Mapping[str, str]]] = {}
+    for row in healthy(rows):
+        heads.setdefault(row["study"].rsplit(" ", 1)[0], []).append(row)
+    return {head: Asked.of(found) for head, found in sorted(heads.items())}
+
+
 def called_right(row: Mapping[str, str], absent: str) -> bool:
     """Whether the study rule says what is true."""
     return (row["call"], row["label"]) == ("absent" if row["truth"] == absent else "present", row["truth"])
@@ -89,22 +121,33 @@ def _studies(material: Material) -> str:
     if not rows:
         return section(title, missing("leave_out_studies.csv"))
     told = [
-        [row["study"], row["truth"], row["slices"], f"{row['call']} {row['label']}", row["probability"], _inside(row), _dice(row["dice"])]
+        [row["study"], row["truth"], *_slices(row), f"{row['call']} {row['label']}", row["probability"], _inside(row), _dice(row["dice"])]
         for row in patients(rows)
     ]
-    said = "The study rule on every volume of a patient, by a network that never saw it:"
-    head = ["study", "truth", "slices", "called", "probability", "key slice inside", "Dice"]
+    said = (
+        "The study rule on every volume of a patient, by a network that never saw it. Slices are counted as `analyze --json` names them\n"
+        "(`suspect_instances`): with their neighbours asked, for a tumour goes on there and a false cell does not."
+    )
+    head = ["study", "truth", *SLICES, "called", "probability", "key slice inside", "Dice"]
     return section(title, said, table(head, told), _heads(healthy(rows)), _parts_of_heads(rows, absent))
+
+
+def _slices(row: Mapping[str, str]) -> list[str]:
+    return [row["slices"], row["tumour_slices"], row["found"], row["false"]]
 
 
 def _heads(rows: Rows) -> str:
     """Each plane of each healthy head, counted over the networks that never saw it."""
-    calls: dict[str, Counter[str]] = {}
+    studies: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
-        calls.setdefault(row["study"], Counter())[row["call"]] += 1
-    told = [[study, str(found.total()), *(str(found[call]) for call in ("absent", "unsure", "present"))] for study, found in calls.items()]
+        studies.setdefault(row["study"], []).append(row)
+    told = []
+    for study, found in studies.items():
+        calls, asked = Counter(row["call"] for row in found), Asked.of(found)
+        counts = (len(found), *(calls[call] for call in ("absent", "unsure", "present")), asked.clear, asked.false)
+        told.append([study, *map(str, counts)])
     said = "And on healthy heads in each plane, once for each network that never saw them:\n\n"
-    return said + table(["study", "networks", "absent", "unsure", "present"], told) if told else ""
+    return said + table(["study", "networks", "absent", "unsure", "present", "slices", "of these false"], told) if told else ""
 
 
 def _inside(row: Mapping[str, str]) -> str:
