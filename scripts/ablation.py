@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import typer
 
-from models.training.lesions import Shares
 from models.training.loop import OtherRun, Plan
 from scripts.datasets import DataError, Examples
 from scripts.learnt import FULL, measured_heads, read
@@ -51,8 +50,9 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "without the volumes": Configuration(keep=_not("volume")),
     "without healthy heads": Configuration(keep=_not("healthy", "phantom")),
     "without phantoms": Configuration(keep=_not("phantom")),
-    "with uptake in every glioma": Configuration(change=lambda plan: replace(plan, shares=Shares())),
-    "with tumours pasted and healed": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, paste=0.25, heal=0.15))),
+    "with uptake in every glioma": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, uptake=()))),
+    "without pasted tumours": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, paste=0.0))),
+    "with tumours healed, too": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, heal=0.1))),
 }
 
 

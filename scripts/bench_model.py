@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -23,10 +24,11 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from models.manifest import read as read_manifest
 from models.runtime import Session
 from models.training.export import write as write_onnx
-from models.training.network import Network
-from models.training.resnet import ResNet18, answers, train_resnet
+from models.training.network import CHANNELS, Network
+from models.training.resnet import COLOURS, ResNet18, answers, train_resnet
 from scripts import pitfalls
 from scripts.datasets import DataError
 from scripts.learnt import FEED, read, samples
@@ -48,6 +50,7 @@ class Runner(NamedTuple):
     runtime: str
     precision: str
     bytes: int  # of the file; of the weights where there is none
+    channels: int
     run: Callable[[Floats], object]
 
 
@@ -100,14 +103,18 @@ def runners(folder: Path, work: Path, threads: int, batch: int) -> list[Runner]:
     torch.set_num_threads(threads)
     lite, ordinary, file = Network().eval(), ResNet18().eval(), work / "resnet18_random.onnx"
     if not file.exists():
-        write_onnx(ordinary, file, outputs=("logits",))
+        write_onnx(ordinary, file, outputs=("logits",), channels=COLOURS)
+    channels = read_manifest(folder / "manifest.toml").recipe.channels
     ours = [(OURS, precision, folder / f"model_{precision}.onnx") for precision in ("int8", "fp32")]
-    found = [
-        Runner(name, "ONNX Runtime", p, path.stat().st_size, Session(path, threads).run)
-        for name, p, path in [*ours, (ORDINARY, "fp32", file)]
+    files = [*((*our, channels) for our in ours), (ORDINARY, "fp32", file, COLOURS)]
+    found = [Runner(name, "ONNX Runtime", p, path.stat().st_size, c, Session(path, threads).run) for name, p, path, c in files]
+    eager = ((OURS, lite, CHANNELS), (ORDINARY, ordinary, COLOURS))
+    found += [Runner(name, "PyTorch", "fp32", _weights(net), c, partial(_eager, net)) for name, net, c in eager]
+    sizes = (batch, channels)
+    return [
+        *found,
+        *(Runner(name, "OpenVINO", p, path.stat().st_size, channels, _openvino(path, threads, sizes)) for name, p, path in ours),
     ]
-    found += [Runner(name, "PyTorch", "fp32", _weights(net), partial(_eager, net)) for name, net in ((OURS, lite), (ORDINARY, ordinary))]
-    return [*found, *(Runner(name, "OpenVINO", p, path.stat().st_size, _openvino(path, threads, batch)) for name, p, path in ours)]
 
 
 def _weights(network: torch.nn.Module) -> int:
@@ -119,12 +126,12 @@ def _eager(network: torch.nn.Module, tensor: Floats) -> object:
         return network(torch.from_numpy(tensor))
 
 
-def _openvino(path: Path, threads: int, batch: int) -> Callable[[Floats], object]:
+def _openvino(path: Path, threads: int, shape: tuple[int, int]) -> Callable[[Floats], object]:
     import openvino  # the bench extra; training ResNet18 does without
 
     core = openvino.Core()
     model = core.read_model(path)
-    model.reshape([batch, 3, 224, 224])
+    model.reshape([*shape, 224, 224])
     wanted = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled: Callable[[Floats], object] = core.compile_model(model, "CPU", wanted)
     return compiled
@@ -132,11 +139,12 @@ def _openvino(path: Path, threads: int, batch: int) -> Callable[[Floats], object
 
 def speeds(everyone: list[Runner], threads: int, batch: int, rounds: int) -> Iterator[pitfalls.Row]:
     """Rows of speed.csv: one for each runner, ms for one batch."""
-    tensor = np.random.default_rng(0).random((batch, 3, 224, 224), np.float32)
+    tensor = np.random.default_rng(0).random((batch, COLOURS, 224, 224), np.float32)
+    tensors = {channels: np.ascontiguousarray(tensor[:, :channels]) for channels in {runner.channels for runner in everyone}}
     taken: list[list[float]] = [[] for _ in everyone]
     for _ in range(rounds + 1):
         for runner, seconds in zip(everyone, taken, strict=True):
-            seconds.append(_timed(runner, tensor))
+            seconds.append(_timed(runner, tensors[runner.channels]))
     for runner, seconds in zip(everyone, taken, strict=True):
         setting = {"threads": threads, "batch": batch, "ms": f"{statistics.median(seconds[1:]) * 1000:.1f}", "bytes": runner.bytes}
         yield {"network": runner.network, "runtime": runner.runtime, "precision": runner.precision, **setting}
@@ -172,11 +180,11 @@ def _ratio(int8: pitfalls.Row, row: pitfalls.Row) -> str:
 def resnet(data: Path, work: Path, heads: Sequence[Path] = (), healthy: Sequence[Path] = ()) -> Iterator[pitfalls.Row]:
     """Trains ResNet18, keeps it in `work`, and yields its rows of resnet.csv, on the sealed slices and `healthy`. Raises DataError."""
     found = read(data, heads, leave_out=True)
-    network = train_resnet(samples(found.take(~found.sealed)), FEED, SIZES, STEPS)
+    network = train_resnet(samples(found.take(~found.sealed)), replace(FEED, channels=COLOURS), SIZES, STEPS)
     work.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), work / "resnet18.pt")
     sets = pitfalls.sets_of(found.take(found.sealed), healthy, heads)
-    logits = answers(network, torch.from_numpy(sets.tensor)).numpy()
+    logits = answers(network, torch.from_numpy(sets.tensor).expand(-1, COLOURS, -1, -1)).numpy()
     columns = ("set", "slices", "accuracy", "sensitivity", "specificity")
     for row in pitfalls.scores("ResNet18", sets, logits, logits):
         yield {column: row[column] for column in columns}

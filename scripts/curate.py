@@ -21,7 +21,6 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from models.manifest import Recipe
 from pipeline.records import Pixels
 from scripts.datasets.downloads import Picture, pictures
 from scripts.datasets.examples import BadFile, Classes, DataError
@@ -29,7 +28,7 @@ from scripts.datasets.folds import FOLDS, folds
 from scripts.datasets.layouts import tell
 from scripts.datasets.pictures import COLUMNS, TABLE, single
 from scripts.datasets.prints import COPY, NEAR, Floats, Pair, alike, clusters, fingerprint_of
-from scripts.model_card import ABSENT, LABELS
+from scripts.model_card import ABSENT, LABELS, RECIPE
 
 RUN = 8  # neighbours of the original numbering that make a block where patients are unknown: most often one patient in one plane
 WRITTEN = ("file", "label", "plane", "mask", "source", "group", "block", "fold", "width", "height")
@@ -115,7 +114,7 @@ def _printed(found: Sequence[Picture]) -> tuple[list[Picture], Floats, list[BadF
     kept, prints, bad = [], [], []
     for picture in tqdm(found, "fingerprints"):
         try:
-            prints.append(fingerprint_of(single(picture.name, _checked(picture), clear=picture.label == ABSENT), Recipe()))
+            prints.append(fingerprint_of(single(picture.name, _checked(picture), clear=picture.label == ABSENT), RECIPE))
             kept.append(picture)
         except BadFile as error:
             bad.append(error)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.manifest import Recipe, sha256
+from models.manifest import sha256
 from models.training.data import Feed, Samples, strata
 from models.training.lesions import Shares, Uptake
 from models.training.loop import Plan
@@ -21,30 +21,31 @@ from scripts.datasets import DataError, Examples, bundled_head, healthy_head, jo
 from scripts.datasets.audit import audited
 from scripts.datasets.examples import Classes
 from scripts.datasets.phantoms import phantoms
-from scripts.model_card import ABSENT, LABELS
+from scripts.model_card import ABSENT, LABELS, RECIPE
 
 NAMES = tuple(label.name for label in LABELS)
 CLEAR = NAMES.index(ABSENT)
-FEED = Feed(Recipe().mean, Recipe().std, Recipe().channels)
+FEED = Feed(RECIPE.mean, RECIPE.std, RECIPE.channels)
 NEVER = Uptake(0.0, 1.0, 1.0)
 # Gliomas of low grade often take up no contrast; hardly one that is learnt does not. As dark as half of what is around them, or like it.
 UPTAKE = tuple(Uptake(0.3, 0.45, 1.0) if name == "glioma" else NEVER for name in NAMES)
-FULL = Plan(shares=Shares(uptake=UPTAKE))
+PASTED = 0.15  # of the slices without tumour get one of another head, and tumours of elsewhere are found more often
+FULL = Plan(shares=Shares(paste=PASTED, uptake=UPTAKE))
 QUICK = Plan(sizes=(128,), calibration=100, qat_steps=24)  # a minute or two: artifacts that work, not ones to rely on
 Floats = NDArray[np.float32]
 
 
 def read(data: Path, heads: Sequence[Path] = (), *, skip_bad: bool = False, leave_out: bool = False) -> Examples:
     """Everything, and `heads` (NIfTI, healthy) to learn from; says what it is, and fails where the split leaks. Raises DataError."""
-    found = join([load(data, Recipe(), NAMES, ABSENT, skip_bad=skip_bad), bundled_head(Recipe(), CLEAR), *map(_learnt_head, heads)])
+    found = join([load(data, RECIPE, NAMES, ABSENT, skip_bad=skip_bad), bundled_head(RECIPE, CLEAR), *map(_learnt_head, heads)])
     examples, page = audited(found, NAMES, strata(samples(found)), leave_out=leave_out)
     print(page, file=sys.stderr)
-    return join([examples, phantoms(Recipe(), Classes(NAMES, ABSENT))])
+    return join([examples, phantoms(RECIPE, Classes(NAMES, ABSENT))])
 
 
 def _learnt_head(path: Path) -> Examples:
     """Every fourth slice in three planes. Raises DataError."""
-    head = healthy_head(path, Recipe(), CLEAR, every=4)
+    head = healthy_head(path, RECIPE, CLEAR, every=4)
     return replace(head, sealed=np.zeros(len(head), bool))
 
 
@@ -53,7 +54,7 @@ def measured_heads(paths: Sequence[Path], learnt: Sequence[Path] = (), every: in
     known = {sha256(path) for path in learnt if path.is_file()}
     if twice := [path for path in paths if path.is_file() and sha256(path) in known]:
         raise DataError(f"{twice[0]}: is learnt (--head) and cannot be judged by (--healthy) too; leave one of them out")
-    return join([healthy_head(path, Recipe(), CLEAR, every) for path in paths]) if paths else None
+    return join([healthy_head(path, RECIPE, CLEAR, every) for path in paths]) if paths else None
 
 
 def samples(examples: Examples) -> Samples:
@@ -62,12 +63,12 @@ def samples(examples: Examples) -> Samples:
 
 
 def tensor(images: torch.Tensor) -> Floats:
-    """Grey slices (n, size, size) -> (n, 3, size, size): what serving would feed the network."""
+    """Grey slices (n, size, size) -> (n, channel, size, size): what serving would feed the network."""
     return np.ascontiguousarray(FEED(images.float()[:, None]).numpy())
 
 
 def digest(plan: Plan, examples: Examples) -> str:
     """sha256 over all that training hangs on: the plan, the recipe, and which slices were learnt as what."""
     slices = sorted(zip(examples.names, examples.labels.tolist(), examples.sources, strict=True))
-    said = {"plan": asdict(plan), "recipe": Recipe().id, "slices": slices}
+    said = {"plan": asdict(plan), "recipe": RECIPE.id, "slices": slices}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,6 @@ import csv
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,6 @@ from scripts.datasets import DataError, Examples
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, digest, measured_heads, read, samples
 from scripts.study_rule import head_area
 
-SHORT = replace(FULL, sizes=(160, 160, 224, 224))  # fewer epochs than what serves: some six minutes a run, and figures that flatter nobody
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
 PATIENTS, HEADS = ("volume", "dicom"), ("healthy",)  # sources whose parts are patients, and healthy heads; all other parts are folds
 PAINTED = "colin27"  # the head that phantoms are painted into: whoever leaves it out leaves them out
@@ -105,7 +103,7 @@ def main(
         if wrong := set(run) - known.keys():
             raise DataError(f"--run {', '.join(sorted(wrong))}: no such run with this data; there are {', '.join(known)}")
         for name in run or known:
-            leave_out(name, known[name], examples, others, SHORT, work / name)
+            leave_out(name, known[name], examples, others, FULL, work / name)
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error

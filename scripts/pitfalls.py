@@ -22,7 +22,6 @@ import typer
 from numpy.typing import NDArray
 
 from models import golden
-from models.manifest import Recipe
 from models.runtime import Session
 from models.training.data import Samples
 from models.training.export import export
@@ -31,7 +30,7 @@ from models.training.network import Network
 from models.training.qat import Rounding, quantise
 from scripts.datasets import DataError, Examples, join
 from scripts.learnt import CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
-from scripts.model_card import ABSENT
+from scripts.model_card import ABSENT, RECIPE
 
 LEARNT = 1200  # slices that the ways are made from
 PLAN = Plan(calibration=160, qat_steps=60)
@@ -52,7 +51,7 @@ app = typer.Typer(add_completion=False)
 class Sets(NamedTuple):
     """What is judged: row i of everything is slice i."""
 
-    tensor: Floats  # (n, 3, 224, 224), as served
+    tensor: Floats  # (n, 1, 224, 224), as served
     labels: NDArray[np.int64]
     names: tuple[str, ...]  # of the set a slice belongs to
 
@@ -105,7 +104,7 @@ def pitfalls(work: Path, learnt: Samples, sets: Sets, plan: Plan = PLAN, ways: M
         path = folder / (name.replace(" ", "_").replace(",", "") + ".onnx")
         path.parent.mkdir(parents=True, exist_ok=True)
         twin = quantise(network.eval(), learnt, FEED, plan, None, rounding)
-        export(twin, path, labels=NAMES, absent=ABSENT, recipe_id=Recipe().id)
+        export(twin, path, labels=NAMES, absent=ABSENT, recipe_id=RECIPE.id)
         yield from scores(name, sets, Session(path).run(sets.tensor).logits, fp32)
     yield from scores(SERVED, sets, Session(work / "artifacts" / "model_int8.onnx").run(sets.tensor).logits, fp32)
 

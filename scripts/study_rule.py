@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from models import registry
-from models.manifest import Manifest, Recipe, StudyRule
+from models.manifest import Manifest, StudyRule
 from pipeline.aggregate import aggregate
 from pipeline.records import Affine, Finding, Geometry, Prediction, Source
 from scripts.datasets.examples import Examples
-from scripts.model_card import ABSENT, LABELS, NAME, RULE
+from scripts.model_card import ABSENT, LABELS, NAME, RECIPE, RULE
 
 VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say the truth
 WHOLE = ("volume", "healthy")  # sources that hold whole heads
@@ -86,7 +86,7 @@ def studies_of(examples: Examples, maps: Floats, run: str) -> Iterator[Case]:
 
 def head_area(examples: Examples) -> Floats:
     """(slice,): share of the square that is head, as `prepare` counts it."""
-    return np.asarray((examples.images > Recipe().foreground).mean((1, 2)), np.float32)
+    return np.asarray((examples.images > RECIPE.foreground).mean((1, 2)), np.float32)
 
 
 def _grouped(rows: Sequence[Mapping[str, str]], arrays: tuple[Floats, Floats, NDArray[np.bool_]]) -> Iterator[Case]:

@@ -24,7 +24,7 @@ import typer
 from torch import nn
 
 from models import gate, golden, record
-from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Recipe, Trait, sha256, write
+from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Trait, sha256, write
 from models.runtime import Session
 from models.training.export import check_answers, check_integers, export
 from models.training.loop import Plan, train_fp32
@@ -36,11 +36,11 @@ from scripts.datasets import DataError, Examples
 from scripts.judged import judged
 from scripts.learnt import CLEAR, FEED, FULL, NAMES, QUICK, digest, measured_heads, read, samples, tensor
 from scripts.leave_out import write as write_rows
-from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RULE, SETS, START
+from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 Sessions = dict[Variant, Session]
 Ranges = dict[Trait, tuple[float, float]]
 PART = 256  # slices at once
@@ -120,7 +120,7 @@ def run(
     sessions = _export(new, network, twin, {"training": digest(plan, learnt), "data": "; ".join(source.citation for source in sources)})
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")
-    manifest = _described(new, version, sessions, sources, ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), Recipe()))
+    manifest = _described(new, version, sessions, sources, ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), RECIPE))
     found = judged(sealed, measured, sessions, manifest)
     record.write(new, found)
     manifest = manifest.model_copy(update={"gate": _verdict(found, manifest, sessions)})
@@ -145,13 +145,13 @@ def _export(folder: Path, network: Network, twin: nn.Module, said: dict[str, str
     folder.mkdir(exist_ok=True)
     nets: dict[Variant, nn.Module] = {"fp32": network, "int8": twin}
     for variant, net in nets.items():
-        export(net, folder / f"model_{variant}.onnx", labels=NAMES, absent=ABSENT, recipe_id=Recipe().id, said=said)
+        export(net, folder / f"model_{variant}.onnx", labels=NAMES, absent=ABSENT, recipe_id=RECIPE.id, said=said)
     return {variant: Session(folder / f"model_{variant}.onnx") for variant in nets}
 
 
 def _described(folder: Path, version: str, sessions: Sessions, sources: Sequence[DataSource], typical: Ranges) -> Manifest:
     """The manifest, not judged yet, and golden.npz beside it."""
-    recipe, files = Recipe(), {v: folder / f"model_{v}.onnx" for v in sessions}
+    recipe, files = RECIPE, {v: folder / f"model_{v}.onnx" for v in sessions}
     return Manifest(
         name=NAME,
         version=version,

@@ -18,10 +18,11 @@ from PIL import Image  # noqa: E402
 
 from models.manifest import read, sha256  # noqa: E402
 from models.runtime import Session  # noqa: E402
-from models.training import data, loop, qat  # noqa: E402
+from models.training import data, imagenet, loop, qat  # noqa: E402
 from models.training.export import ExportError, check_parity  # noqa: E402
+from models.training.imagenet import load_imagenet  # noqa: E402
 from models.training.loop import misplaced  # noqa: E402
-from models.training.network import Network, against, load_imagenet, pool  # noqa: E402
+from models.training.network import Network, against, conv, pool  # noqa: E402
 from scripts import learnt, train_image_model  # noqa: E402
 from scripts.datasets import bundled_head  # noqa: E402
 from scripts.datasets.phantoms import phantoms  # noqa: E402
@@ -116,7 +117,7 @@ def test_a_head_is_named_by_its_bytes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path) -> None:
     """Another plan, or one slice less, is another training."""
-    examples = learnt.load(folder, learnt.Recipe(), learnt.NAMES, learnt.ABSENT)
+    examples = learnt.load(folder, learnt.RECIPE, learnt.NAMES, learnt.ABSENT)
     said = learnt.digest(TINY, examples)
     assert said == learnt.digest(TINY, examples)
     assert said != learnt.digest(replace(TINY, seed=1), examples)
@@ -142,7 +143,7 @@ def test_another_plan_does_not_go_on_with_this_one(tmp_path: Path) -> None:
 def test_phantoms_teach_what_was_painted() -> None:
     """A phantom's slices have its tumour where the mask is, and are free of it elsewhere; the healthy one has none."""
     classes = learnt.Classes(learnt.NAMES, learnt.ABSENT)
-    found = phantoms(learnt.Recipe(), classes, healthy=1, others=1)
+    found = phantoms(learnt.RECIPE, classes, healthy=1, others=1)
     marked = found.masks.any((1, 2))
     assert set(found.labels[marked]) == {0, 1, 2} and set(found.labels[~marked]) == {ABSENT}
     assert set(found.planes) == {"axial", "coronal", "sagittal"} and not found.sealed.any()
@@ -245,13 +246,29 @@ def test_the_network_starts_from_imagenet() -> None:
     """Every convolution and norm before the head gets its pretrained weights."""
     network = Network()
     before = {name: value.clone() for name, value in network.state_dict().items() if name.endswith("weight")}
-    load_imagenet(network)
+    load_imagenet(network, slopes())
     unchanged = {name.split(".")[0] for name, value in before.items() if torch.equal(value, network.state_dict()[name])}
     assert unchanged == {"mix", "head"}
 
 
+def test_the_first_convolution_is_fitted() -> None:
+    """What any one linear layer could make of the pictures it makes, and in training as in evaluation, until something is learnt."""
+    stem, pictures = conv(1, 3, 5, 2).eval(), slopes()
+    wanted = torch.nn.functional.conv2d(pictures, torch.randn(3, 1, 5, 5), torch.randn(3), 2, 2)
+    with torch.no_grad():
+        imagenet._fit(stem, pictures, wanted)
+        made, in_training = stem(pictures), stem.train()(pictures)
+    assert torch.allclose(made, wanted.relu(), atol=0.01) and torch.allclose(in_training, made, atol=0.01)
+
+
+def slopes() -> torch.Tensor:
+    """Smooth pictures, (4, 1, 64, 64), each another."""
+    torch.manual_seed(0)
+    return torch.nn.functional.interpolate(torch.randn(4, 1, 9, 9), size=64, mode="bicubic")
+
+
 def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
     """Parity is checked, and a file that is off by more than rounding is named."""
-    network, tensor = Network().eval(), np.zeros((1, 3, 224, 224), np.float32)
+    network, tensor = Network().eval(), np.zeros((1, 1, 224, 224), np.float32)
     with pytest.raises(ExportError, match="off those of the network"):
         check_parity(network, ABSENT, lambda x: np.full((len(x), 4), 9.0, np.float32), tensor, tmp_path / "model.onnx")

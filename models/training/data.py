@@ -59,7 +59,7 @@ class Feed:
 
     mean: float
     std: float
-    channels: int = 3
+    channels: int = 1
 
     def __call__(self, grey: Tensor) -> Tensor:
         return ((grey - self.mean) / self.std).repeat(1, self.channels, 1, 1).contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,6 @@
 """Trained networks -> ONNX files that say what they are.
 
-Both variants have input `image` float32 (batch, 3, 224, 224) and outputs `logits` (batch, label) and `evidence` (batch, label, 14, 14).
+Both variants have input `image` float32 (batch, 1, 224, 224) and outputs `logits` (batch, label) and `evidence` (batch, label, 14, 14).
 The old exporter (dynamo=False): the new one does not know what `convert_fx` makes.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.runtime import Outputs, optimised
-from models.training.network import Answer
+from models.training.network import CHANNELS, Answer
 
 OPSET = 17
 AGREES = 1e-3  # largest |difference| of fp32 in ONNX Runtime against torch: other order of sums, nothing else
@@ -44,14 +44,14 @@ def export(network: nn.Module, path: Path, *, labels: Sequence[str], absent: str
     onnx.save(model, path)
 
 
-def write(network: nn.Module, path: Path, *, outputs: Sequence[str]) -> None:
-    """Any network that eats `image` (batch, 3, 224, 224), as `path`; the batch stays free."""
+def write(network: nn.Module, path: Path, *, outputs: Sequence[str], channels: int = CHANNELS) -> None:
+    """Any network that eats `image` (batch, channel, 224, 224), as `path`; the batch stays free."""
     batch = {name: {0: "batch"} for name in ("image", *outputs)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracer warnings about shapes; the batch sizes are tested instead
         torch.onnx.export(
             network,
-            (torch.randn(2, 3, 224, 224),),
+            (torch.randn(2, channels, 224, 224),),
             path,
             input_names=["image"],
             output_names=list(outputs),

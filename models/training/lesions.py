@@ -35,7 +35,7 @@ class Uptake:
 
 @dataclass(frozen=True)
 class Shares:
-    """How much of a batch is made up. Nothing, unless told: paste and heal cost more specificity on other heads than they win."""
+    """How much of a batch is made up; nothing, unless told."""
 
     paste: float = 0.0  # of the slices without tumour
     heal: float = 0.0  # of the slices with one

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from models.training.data import IGNORED, INSIDE, Feed, Samples, augment, cells, weights
 from models.training.depthwise import fast_depthwise
+from models.training.imagenet import PICTURES, load_imagenet
 from models.training.lesions import Lesions, Shares
-from models.training.network import Network, load_imagenet, pool
+from models.training.network import Network, pool
 
 SOURCE_WEIGHTS = {
     "volume": 3.0,  # few slices, but whole heads of tumour patients: tumour and no tumour on one scanner
     "phantom": 0.5,  # many slices of one anatomy
-    "healthy": 0.5,  # many slices of a few heads, none after contrast: at 1 more tumours of a patient left out were missed
 }
 TUMOUR_WEIGHTS = {"web": 3.0}  # besides, of its tumours: a hundred from anywhere beside a thousand and a half of two hospitals
 TUMOUR_CELLS = 4.0  # weight of a cell with tumour against one without: there are about thirty times fewer
@@ -60,7 +60,7 @@ def train_fp32(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str
     torch.manual_seed(plan.seed)
     of = fingerprint(samples, plan)
     network = Network().to(memory_format=torch.channels_last)
-    load_imagenet(network)
+    load_imagenet(network, feed(samples.take(torch.linspace(0, len(samples) - 1, PICTURES).long())[0]))
     network.to(device)
     lesions = Lesions(samples, plan.shares)
     optimiser = torch.optim.AdamW(network.parameters(), plan.rate, weight_decay=0.02)

@@ -42,7 +42,7 @@ from tqdm import tqdm
 
 from models.training.data import STRATA, Feed, Samples, augment, balanced, spoil, strata
 from models.training.loop import Plan, fingerprint, loss_of
-from models.training.network import Network, against, pool
+from models.training.network import CHANNELS, Network, against, pool
 from models.training.ptq import against_absent, equalise
 
 LOUDNESS = 96  # slices that show how loud channels get; not tuned
@@ -142,7 +142,7 @@ def prepared(network: Network, rounding: Rounding) -> nn.Module:
     """A copy with an observer and a rounding wherever integers will be."""
     mapping = QConfigMapping().set_global(rounding.config())
     with _quiet():
-        return prepare_qat_fx(copy.deepcopy(network).train(), mapping, (torch.randn(1, 3, 224, 224),))
+        return prepare_qat_fx(copy.deepcopy(network).train(), mapping, (torch.randn(1, CHANNELS, 224, 224),))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from models.training.data import Feed, Samples, augment, weights
 from models.training.loop import SOURCE_WEIGHTS, TUMOUR_WEIGHTS, fast_bf16
 
+COLOURS = 3  # as its makers have it; grey is given three times
 RATE = 1e-3  # of AdamW, rising and falling once
 BATCH = 32
 
@@ -37,7 +38,7 @@ class ResNet18(nn.Module):
     def __init__(self, labels: int = 4) -> None:
         super().__init__()
         stages = ((64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2), (512, 512, 1))
-        self.stem = nn.Sequential(_conv(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(_conv(COLOURS, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
         self.blocks = nn.Sequential(*(Block(*stage) for stage in stages))
         self.head = nn.Linear(512, labels)
 

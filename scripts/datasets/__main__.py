@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from models.manifest import Recipe
 from scripts.datasets import DataError, Examples, load
 from scripts.datasets.audit import Leak, audited, between_parts, leaks
-from scripts.model_card import ABSENT, LABELS
+from scripts.model_card import ABSENT, LABELS, RECIPE
 
 NAMES = [label.name for label in LABELS]
 
@@ -37,7 +36,7 @@ def main(
     python -m scripts.datasets brain_mri --csv leaks.csv --leave-out-leaks
     """
     try:
-        examples = load(data, Recipe(), NAMES, ABSENT, skip_bad=skip_bad)
+        examples = load(data, RECIPE, NAMES, ABSENT, skip_bad=skip_bad)
         if table:
             _write(table, examples)
         print(audited(examples, NAMES, leave_out=leave_out)[1])
