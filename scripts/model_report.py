@@ -26,8 +26,9 @@ FOOTNOTE = (  # of these sets' sealed slices
     "the sealed slices a little less, and the former decided. Then a network of the recipe of 1.3.0, with one healthy head less\n"
     "(MyConnectome's), was judged with two int8 twins, taught for 240 steps and, after that, for 480; the gate rejected both, for what\n"
     "int8 lost. After that 1.3.0 was trained anew with that head and 480 steps, and judged once: approved. So its figures on these\n"
-    "slices are those of the second network, and of the third int8, that were tried. The networks of the parts left out learnt for\n"
-    "fewer epochs, without that head and without what each left out."
+    "slices are those of the second network, and of the third int8, that were tried. Its studies were read once more when the study\n"
+    "rule changed, with the rule that serves: every call stayed. The networks of the parts left out learnt for fewer epochs, without\n"
+    "that head and without what each left out."
 )
 
 
