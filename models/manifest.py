@@ -88,7 +88,7 @@ class StudyRule(_Frozen):
 
     smallest_head: float = 0.4  # of the study's largest head area: vertex and neck slices below it are not asked
     neighbour_mm: float = 5.0  # a tumour is still there this far along the normal, a false cell is not
-    raised: Annotated[float, Field(ge=0, le=0.5)] = 0.4  # how far the better neighbour lifts a cell; a worse one halves it
+    raised: Annotated[float, Field(ge=0, le=0.5)] = 0.4  # how far the better neighbour lifts a cell; it lowers one half of the way
     around_mm: Annotated[float, Field(gt=0)] = 20.0  # key slices: the evidence of each cell is averaged so far along the normal,
     around_cells: Annotated[int, Field(ge=1)] = 12  # and the strongest of these means decide
     strongest: int = 3  # slices whose mean decides

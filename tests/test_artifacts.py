@@ -41,7 +41,7 @@ def optimised(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
 def test_every_convolution_of_the_optimised_int8_graph_is_an_integer_one(optimised: onnx.ModelProto) -> None:
     """int8 means that no convolution and no sum was left in floating point."""
     count = Counter(node.op_type for node in optimised.graph.node)
-    assert count["QLinearConv"] == 51
+    assert count["QLinearConv"] == 48
     assert not {"Conv", "FusedConv", "NhwcFusedConv", "Add"} & count.keys()
 
 

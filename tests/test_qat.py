@@ -7,17 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytestmark = pytest.mark.train
 
-from models.runtime import Session  # noqa: E402
+from models.runtime import Session, optimised  # noqa: E402
 from models.training import export, ptq, qat  # noqa: E402
 from models.training.data import Feed, Samples, strata  # noqa: E402
 from models.training.imagenet import load_imagenet  # noqa: E402
 from models.training.loop import Plan  # noqa: E402
-from models.training.network import Network, pool  # noqa: E402
+from models.training.network import Answer, Network, pool  # noqa: E402
 from scripts import pitfalls  # noqa: E402
 
 ABSENT, FEED = 3, Feed(0.3, 0.25)
@@ -83,6 +84,28 @@ def test_every_way_of_rounding_ends_in_integers(way: str, network: Network, samp
     assert export.check_integers(path)["QLinearConv"] == 48
     evidence = Session(path).run(FEED(grey(samples)).contiguous().numpy()).evidence
     assert evidence is not None and not evidence[:, ABSENT].any() and evidence[:, :ABSENT].any()
+
+
+def test_quads_change_no_bit(network: Network, samples: Samples, tmp_path: Path) -> None:
+    """An integer twin reads four pixels at a time and answers as it did reading one; fp32 keeps its convolution."""
+    twin = qat.quantise(network, samples, FEED, TINY, None, replace(qat.SERVED, taught_by="nobody"))
+    plain, quads, fp32 = (tmp_path / f"{name}.onnx" for name in ("plain", "quads", "fp32"))
+    export.write(Answer(twin, ABSENT).eval(), plain, outputs=("logits", "evidence"))
+    for net, path in ((twin, quads), (network, fp32)):
+        export.export(net, path, labels=pitfalls.NAMES, absent="notumor", recipe_id="r1")
+    assert [first_kernel(path) for path in (plain, quads, fp32)] == [(64, 1, 5, 5), (64, 4, 3, 3), (64, 1, 5, 5)]
+    tensor = FEED(grey(samples)).numpy()
+    for before, after in zip(Session(plain).run(tensor), Session(quads).run(tensor), strict=True):
+        assert np.array_equal(before, after)
+
+
+def first_kernel(path: Path) -> tuple[int, ...]:
+    """Shape of the first convolution's weights in the graph that runs."""
+    optimised(path, path.with_suffix(".optimised"))
+    graph = onnx.load(path.with_suffix(".optimised")).graph
+    conv = next(node for node in graph.node if "Conv" in node.op_type)
+    shapes = {weights.name: tuple(weights.dims) for weights in graph.initializer}
+    return shapes[conv.input[3 if conv.op_type == "QLinearConv" else 1]]
 
 
 def test_teaching_leaves_no_tumour_at_zero_and_is_not_done_twice(

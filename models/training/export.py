@@ -20,6 +20,7 @@ from torch import nn
 
 from models.runtime import Outputs, optimised
 from models.training.network import CHANNELS, Answer
+from models.training.quads import by_quads
 
 OPSET = 17
 AGREES = 1e-3  # largest |difference| of fp32 in ONNX Runtime against torch: other order of sums, nothing else
@@ -38,7 +39,7 @@ def export(network: nn.Module, path: Path, *, labels: Sequence[str], absent: str
     """Writes `network` with its pooling as `path`, checked by onnx; labels, recipe id and what else is `said` are in its metadata."""
     answer = Answer(network, labels.index(absent)).eval()
     write(answer, path, outputs=("logits", "evidence"))
-    model = onnx.load(path)
+    model = by_quads(onnx.load(path))
     onnx.helper.set_model_props(model, {"labels": ",".join(labels), "absent": absent, "recipe": recipe_id, **said})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

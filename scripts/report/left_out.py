@@ -96,8 +96,8 @@ def _parts(material: Material) -> str:
     rows = [[name, str(len(part.record)), *_told(part)] for name, part in parts(left)]
     name, accuracy = worst(left)
     said = (
-        "Each part was read by a network (fp32, fewer epochs than what serves) that never saw it; a slice stands in each part that it was\n"
-        "left out with, healthy heads that nobody learnt once for each network. Class right: of\n"
+        "Each part was read by a network (fp32, trained as what serves) that never saw it; a slice stands in each part that it was left\n"
+        "out with, healthy heads that nobody learnt once for each network. Class right: of\n"
         f"the tumour slices found, those with the right tumour. **The worst part is {name}: {accuracy:.3f} of its labels are right.**"
     )
     head = ["part", "slices", "accuracy", "sensitivity", "specificity", "class right"]
