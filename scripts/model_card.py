@@ -187,7 +187,7 @@ def _uses(manifest: Manifest) -> str:
 def _how(manifest: Manifest) -> str:
     return section(
         "How it was trained",
-        "EfficientNet-Lite0 with ReLU and an evidence head. Input `image` float32 "
+        "EfficientNet-Lite0 with ReLU, one convolution for its first layers, and an evidence head. Input `image` float32 "
         f"(batch, {manifest.recipe.channels}, 224, 224); outputs `logits` (batch, 4) and\n"
         '`evidence` (batch, 4, 14, 14), both as logits over "no tumour". It starts from ImageNet weights. The mask of a tumour teaches\n'
         "every cell of the map: inside it the tumour, outside it none; a slice's logits are pooled from the strongest cells. Every slice\n"
