@@ -28,8 +28,9 @@ FOOTNOTE = (  # of these sets' sealed slices
     "int8 lost. After that 1.3.0 was trained anew with that head and 480 steps, and judged once: approved. 1.4.0, another beginning\n"
     "and other drawing, was chosen over it on parts left out, trained once and judged once: approved. It is right less often on these slices\n"
     "than 1.3.0, and serves all the same: of tumours from elsewhere networks of its kind find more. Then int8 was written in a way that\n"
-    "is quicker and answers bit by bit the same. Each network of the parts left out learnt less than what serves: a fold and\n"
-    "a patient less, the second half less, or the tumours of another origin, a patient and Colin 27 with its phantoms less."
+    "is quicker, and judged again: the record is byte by byte the same. Each network of the parts left out learnt less than what\n"
+    "serves: a fold and a patient less, the second half less, or the tumours of another origin, a patient and Colin 27 with its\n"
+    "phantoms less."
 )
 
 

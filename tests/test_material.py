@@ -74,7 +74,7 @@ def test_prepared_as_in_service(folder: Path, capfd: pytest.CaptureFixture[str])
     write(folder / "knee", dataset("1.2.3.9", SeriesDescription="T2 knee", BodyPartExamined="KNEE"))
     found = dict(material.prepared(material.unlabelled(folder), bundled(), decode.decode, "judging"))
 
-    assert sorted(batch.tensor.shape for batch in found.values()) == [(1, 3, 224, 224)] * 2 + [(3, 3, 224, 224)] * 2
+    assert sorted(batch.tensor.shape for batch in found.values()) == [(1, 1, 224, 224)] * 2 + [(3, 1, 224, 224)] * 2
     assert all(batch.tensor.dtype == np.float32 for batch in found.values())
     assert "skipped study 1.2.3.9: " in capfd.readouterr().err
 

@@ -175,7 +175,7 @@ def test_headlines_say_what_was_measured(tmp_path: Path, docs: Path, folder: Pat
     """Slices, size and speed; no sentence about speed where nothing was timed."""
     slices, elsewhere, size, speed = headlines(docs, folder)
     assert "of those of healthy heads." in elsewhere and "The worst part is " in elsewhere
-    assert slices.startswith("Of 140 sealed slices int8 names ") and "3.55 times smaller than fp32" in size
+    assert slices.startswith("Of 140 sealed slices int8 names ") and "3.56 times smaller than fp32" in size
     assert "2.2 times as fast as its fp32 twin" in speed and "10.7 times as fast as ResNet18 in eager PyTorch" in speed
     assert len(headlines(tmp_path, folder)) == 2
 

@@ -147,8 +147,8 @@ def test_unsaid_is_no_part_of_a_recipe() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("windows = [[40, 80]]", "recipe: windows: 1 for 3 channels; give one [level, width] for each channel"),
-        ("windows = [[40, 80], [80, 0], [600, 2800]]", "recipe: windows: a width is above 0 HU"),
+        ("channels = 3\nwindows = [[40, 80]]", "recipe: windows: 1 for 3 channels; give one [level, width] for each channel"),
+        ("channels = 3\nwindows = [[40, 80], [80, 0], [600, 2800]]", "recipe: windows: a width is above 0 HU"),
         ("std = 0.0", "recipe.std: Input should be greater than 0"),
         ("mean = nan", "recipe.mean: Input should be a finite number"),
     ],
