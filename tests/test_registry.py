@@ -156,7 +156,8 @@ def test_unsaid_is_no_part_of_a_recipe() -> None:
 def test_recipe_that_cannot_be(tmp_path: Path, line: str, said: str) -> None:
     """A recipe that nothing could be prepared by is refused in one line that names the key."""
     text = (registry.ZOO / NAME / "manifest.toml").read_text()
-    kept = "\n".join(row for row in text.splitlines() if row.partition(" ")[0] != line.partition(" ")[0])
+    said_anew = {row.partition(" ")[0] for row in line.splitlines()}
+    kept = "\n".join(row for row in text.splitlines() if row.partition(" ")[0] not in said_anew)
     (tmp_path / "manifest.toml").write_text(kept.replace("[recipe]", f"[recipe]\n{line}"))
 
     with pytest.raises(ManifestError) as refused:
