@@ -42,7 +42,7 @@ class NetworkError(Exception):
 
 
 class Network(Protocol):
-    """Anything that answers for a tensor (slice, 3, size, size)."""
+    """Anything that answers for a tensor (slice, channel, size, size)."""
 
     def run(self, tensor: Floats) -> Outputs: ...
 

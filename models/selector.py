@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 class GoldenVectors:
     """Inputs and what each variant answered at the gate."""
 
-    image: Floats  # (k, 3, size, size)
+    image: Floats  # (k, channel, size, size)
     logits: dict[Variant, Floats]  # (k, label)
     tolerance: float
 
@@ -152,9 +152,8 @@ class AdaptiveModelSelector:
 
     def _race(self) -> float:
         """How many times as long fp32 takes as int8: the quickest of interleaved rounds, for other work can only make a run longer."""
-        image = (
-            np.zeros((RACE_BATCH, *self._golden.image.shape[1:]), np.float32) if self._golden else np.zeros((1, 3, 224, 224), np.float32)
-        )
+        assert self._golden is not None  # without golden vectors int8 is not loaded
+        image = np.zeros((RACE_BATCH, *self._golden.image.shape[1:]), np.float32)
         quickest: dict[Variant, float] = {"fp32": np.inf, "int8": np.inf}
         for rounds in range(1, MOST_ROUNDS + 1):
             for variant, network in self._networks.items():
@@ -167,7 +166,7 @@ class AdaptiveModelSelector:
         return ratio
 
     def infer(self, image: Floats, validate: bool = False, rows: RowChooser | None = None) -> Answer:
-        """Answers for `image` (slice, 3, size, size). Raises NetworkError when no variant answers.
+        """Answers for `image` (slice, channel, size, size). Raises NetworkError when no variant answers.
 
         With `validate` fp32 reads every slice too (a wholly shadowed study, counted by the monitor); otherwise those that `rows`
         picks from int8's outputs. Where any label differs, the whole answer is fp32's and says so.

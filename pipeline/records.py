@@ -223,7 +223,7 @@ class Batch:
     """What the network eats."""
 
     sources: tuple[Source, ...]
-    tensor: Pixels  # (slice, 3, 224, 224), C-contiguous
+    tensor: Pixels  # (slice, channel, size, size), C-contiguous
     head_area: Pixels  # (slice,), share of the square that is not background
     to_source: Affine
     recipe_id: str

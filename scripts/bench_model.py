@@ -34,7 +34,7 @@ from scripts.datasets import DataError
 from scripts.learnt import FEED, read, samples
 
 ZOO = Path("models/zoo/brain_tumor_4class")
-ROUNDS = 9  # after one to warm up
+ROUNDS = 25  # after one to warm up
 PAUSE = 0.02  # s: ONNX Runtime's threads spin for some milliseconds after their work
 SIZES, STEPS = (160, 160, 160, 224), 100  # of ResNet18's training: a short run
 OURS, ORDINARY = "Lite0", "ResNet18"

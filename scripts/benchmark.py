@@ -18,6 +18,7 @@ import numpy as np
 from listener import logs
 from listener.headers import studies
 from models import registry
+from models.manifest import Recipe
 from models.runtime import Floats, Session
 from pipeline.run import analyze
 
@@ -38,7 +39,7 @@ def main() -> int:
     for threads in (1, 2):
         sessions = {variant: Session(folder / manifest.artifacts[variant].file, threads) for variant in VARIANTS}
         for batch in (1, 24):
-            print(f"| {threads} | {batch} | {network_ratio(sessions, batch, manifest.recipe.size):.2f} |", flush=True)
+            print(f"| {threads} | {batch} | {network_ratio(sessions, batch, manifest.recipe):.2f} |", flush=True)
     print(
         f"\nThe demo study whole, {STUDY_ROUNDS} rounds, each stage as a share of fp32's total; where int8 answers, fp32 reads the slices"
     )
@@ -47,9 +48,9 @@ def main() -> int:
     return 0
 
 
-def network_ratio(sessions: dict[Variant, Session], batch: int, size: int) -> float:
+def network_ratio(sessions: dict[Variant, Session], batch: int, recipe: Recipe) -> float:
     """How many times as long fp32 takes as int8 for one batch."""
-    tensor = np.random.default_rng(0).standard_normal((batch, 3, size, size), dtype=np.float32)
+    tensor = np.random.default_rng(0).standard_normal((batch, recipe.channels, recipe.size, recipe.size), dtype=np.float32)
     for session in sessions.values():
         session.run(tensor)  # warm: the first run allocates
     rounds = [{variant: seconds(session, tensor) for variant, session in sessions.items()} for _ in range(ROUNDS)]

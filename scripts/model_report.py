@@ -25,12 +25,14 @@ FOOTNOTE = (  # of these sets' sealed slices
     "and the same weights again with the study rule that serves; 1.2.0 was judged once: of what was left out it knew more than 1.1.0,\n"
     "of the sealed slices a little less, and the former decided. Then a network of the recipe of 1.3.0, with one healthy head less\n"
     "(MyConnectome's), was judged with two int8 twins, taught for 240 steps and, after that, for 480; the gate rejected both, for\n"
-    "what int8 lost. After that 1.3.0 was trained anew with that head and 480 steps, and judged once: approved. 1.4.0, another\n"
-    "beginning and other drawing, was chosen over it on parts left out, trained once and judged once: approved. It is right less\n"
-    "often on these slices than 1.3.0, and serves all the same: of tumours from elsewhere networks of its kind find more. Then int8\n"
-    "was written in a way that is quicker, and judged again: the record is byte by byte the same. Each network of the parts left out\n"
-    "learnt less than what serves: a fold and a patient less, the second half less, or the tumours of another origin, a patient and\n"
-    "Colin 27 with its phantoms less."
+    "what int8 lost. After that 1.3.0 was trained anew with that head and 480 steps, and judged once: approved; its studies were read\n"
+    "once more when the study rule changed: every call stayed. 1.4.0, another beginning and other drawing, was chosen over it on\n"
+    "parts left out, before it was judged. It was trained once, and judged when it was trained and again when int8 was written in a\n"
+    "quicker way: approved, with the same record byte by byte. It is right less often on these slices than 1.3.0, and serves all the\n"
+    "same: networks of its kind find more tumours from elsewhere. The left-out networks of 1.3.0 had learnt for 4 epochs, these for\n"
+    "15; with 15 each they found more of the tumours of another origin, too, and named one patient's slices rightly a little less\n"
+    "often. Each network of the parts left out learnt less than what serves: a fold and a patient less, the second half less, or the\n"
+    "tumours of another origin, a patient and Colin 27 with its phantoms less."
 )
 
 

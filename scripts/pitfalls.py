@@ -127,7 +127,7 @@ def scores(method: str, sets: Sets, logits: Floats, fp32: Floats) -> Iterator[Ro
 
 
 def _share(right: NDArray[np.bool_]) -> str:
-    return f"{right.mean():.4f}" if len(right) else "nan"
+    return f"{right.mean():.6f}" if len(right) else "nan"
 
 
 def batches(work: Path, sets: Sets) -> Iterator[Row]:

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytestmark = pytest.mark.train
 
+from models import machine  # noqa: E402
 from models.runtime import Session, optimised  # noqa: E402
 from models.training import export, ptq, qat  # noqa: E402
 from models.training.data import Feed, Samples, strata  # noqa: E402
@@ -87,7 +88,10 @@ def test_every_way_of_rounding_ends_in_integers(way: str, network: Network, samp
 
 
 def test_quads_change_no_bit(network: Network, samples: Samples, tmp_path: Path) -> None:
-    """An integer twin reads four pixels at a time and answers as it did reading one; fp32 keeps its convolution."""
+    """An integer twin reads four pixels at a time and answers as it did reading one; fp32 keeps its convolution.
+
+    Without VNNI an x86 CPU may cut off other sums than before, so there it is only close.
+    """
     twin = qat.quantise(network, samples, FEED, TINY, None, replace(qat.SERVED, taught_by="nobody"))
     plain, quads, fp32 = (tmp_path / f"{name}.onnx" for name in ("plain", "quads", "fp32"))
     export.write(Answer(twin, ABSENT).eval(), plain, outputs=("logits", "evidence"))
@@ -96,7 +100,7 @@ def test_quads_change_no_bit(network: Network, samples: Samples, tmp_path: Path)
     assert [first_kernel(path) for path in (plain, quads, fp32)] == [(64, 1, 5, 5), (64, 4, 3, 3), (64, 1, 5, 5)]
     tensor = FEED(grey(samples)).numpy()
     for before, after in zip(Session(plain).run(tensor), Session(quads).run(tensor), strict=True):
-        assert np.array_equal(before, after)
+        assert np.abs(before - after).max() <= (0.0 if "VNNI" in machine.cpu() else 0.5)
 
 
 def first_kernel(path: Path) -> tuple[int, ...]:
