@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from networks import LABELS, Kind, network, write
 from numpy.typing import NDArray
@@ -74,7 +74,16 @@ def as_exported(ours: Outputs, kind: Kind) -> NDArray[np.float64]:
     return shares(ours.logits) if kind.ends.startswith("softmax") else logits
 
 
+def alike(kind: Kind, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
+    """Near each other; past the range of half precision one order of sums ends at inf and another just before it."""
+    near, most = (2e-2, 6e4) if kind.type == TensorProto.FLOAT16 else (2e-3, np.inf)
+    np.testing.assert_allclose(np.clip(ours, -most, most), np.clip(theirs, -most, most), rtol=near, atol=near)
+
+
 @settings(max_examples=60, deadline=None)
+@example(
+    kind=Kind(size=240, channels=1, type=TensorProto.FLOAT16, map=True, labels=2), shown=Shown(255.0, (0.0,), (1.0,)), seed=5, slices=5
+)
 @given(kind=KINDS, shown=SHOWN, seed=st.integers(0, 1000), slices=st.integers(1, 6))
 def test_wrapped_says_what_the_original_says(kind: Kind, shown: Shown, seed: int, slices: int) -> None:
     """For every way of exporting, several pictures at once get the answers and maps that the original gives them one by one."""
@@ -84,10 +93,10 @@ def test_wrapped_says_what_the_original_says(kind: Kind, shown: Shown, seed: int
         ours, answers = Session(path).run(grey), theirs(looked, kind, (grey * shown.scale - shown.mean[0]) / np.float32(shown.std[0]))
         wrapping.check(path, looked, shown, ours.logits.shape[1])
 
-    near = 2e-2 if kind.type == TensorProto.FLOAT16 else 2e-3
-    np.testing.assert_allclose(as_exported(ours, kind), np.stack([said["answer"] for said in answers]), rtol=near, atol=near)
+    said = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+    alike(kind, as_exported(ours, kind), said["answer"])
     if ours.evidence is not None:
-        np.testing.assert_allclose(ours.evidence, np.stack([said["map"] for said in answers]), rtol=near, atol=near)
+        alike(kind, ours.evidence.astype(np.float64), said["map"])
     assert (ours.evidence is not None) == (looked.given.map is not None)
 
 
