@@ -147,5 +147,6 @@ def test_scores_are_counted_set_by_set() -> None:
     truth, eye = np.array([0, 3, 3, 3]), np.eye(4, dtype=np.float32)
     sets = pitfalls.Sets(np.zeros((4, 3, 1, 1), np.float32), truth, ("fold", "fold", "healthy head", "healthy head"))
     fold, healthy = pitfalls.scores("way", sets, eye[[1, 3, 3, 0]], eye[[1, 3, 3, 3]])
-    assert (fold["accuracy"], fold["sensitivity"], fold["specificity"], fold["agreement"]) == ("0.5000", "1.0000", "1.0000", "1.0000")
-    assert (healthy["slices"], healthy["specificity"], healthy["agreement"], healthy["sensitivity"]) == (2, "0.5000", "0.5000", "nan")
+    found = [float(fold[measure]) for measure in ("accuracy", "sensitivity", "specificity", "agreement")]
+    assert found == [0.5, 1.0, 1.0, 1.0]
+    assert (healthy["slices"], healthy["specificity"], healthy["agreement"], healthy["sensitivity"]) == (2, "0.500000", "0.500000", "nan")
