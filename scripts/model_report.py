@@ -30,9 +30,9 @@ FOOTNOTE = (  # of these sets' sealed slices
     "parts left out, before it was judged. It was trained once, and judged when it was trained and again when int8 was written in a\n"
     "quicker way: approved, with the same record byte by byte. It is right less often on these slices than 1.3.0, and serves all the\n"
     "same: networks of its kind find more tumours from elsewhere. The left-out networks of 1.3.0 had learnt for 4 epochs, these for\n"
-    "15; with 15 each they found more of the tumours of another origin, too, and named one patient's slices rightly a little less\n"
-    "often. Each network of the parts left out learnt less than what serves: a fold and a patient less, the second half less, or the\n"
-    "tumours of another origin, a patient and Colin 27 with its phantoms less."
+    "15; with 15 each they found more of the tumours of another origin, too, and named one fold's and its patient's slices rightly a\n"
+    "little less often. Each network of the parts left out learnt less than what serves: a fold and a patient less, the second half\n"
+    "less, or the tumours of another origin, a patient and Colin 27 with its phantoms less."
 )
 
 

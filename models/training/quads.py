@@ -1,7 +1,7 @@
 """The integer beginning, rewritten so that ONNX Runtime reads four pixels at a time.
 
 For an integer convolution ONNX Runtime collects what lies under the kernel pixel by pixel; over one channel that is byte by byte, and took
-longer than the products (measured: half of that layer, 13 % of the network, at 24 slices on one thread). Squares of 2 x 2 pixels as four
+longer than the products (measured: half of that layer, a tenth of the network, at 24 slices on one thread). Squares of 2 x 2 pixels as four
 channels are collected in a third of the steps. In floating point the same change gains nothing, so fp32 keeps its convolution.
 """
 
