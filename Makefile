@@ -13,7 +13,7 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline bench-receive prove-kills model-report bench-model pitfalls leave-out ablation study-rule phantoms lint clean debian constraints
+.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline bench-receive prove-kills model-report bench-model pitfalls leave-out ablation adjustment study-rule phantoms lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
@@ -75,6 +75,9 @@ leave-out: .venv/.train  ## train without each part in turn and read it: make le
 ablation: .venv/.train  ## what each ingredient of the training is worth: make ablation DATA=/path/to/brain_mri (docs/measured; half an hour)
 	@test -d "$(DATA)" || { echo "ablation: no folder $(DATA); name the data set: make ablation DATA=/path/to/brain_mri" >&2; exit 2; }
 	$(BIN)/python -m scripts.ablation --data "$(DATA)" $(OPTIONS)
+
+adjustment: .venv/.train  ## what is added to each label's evidence, and candidates, on the answers of the leave-out runs
+	@$(BIN)/python -m scripts.adjustment $(OPTIONS)
 
 study-rule: .venv/.train  ## what the study rule calls every study of the leave-out runs (docs/measured)
 	$(BIN)/python -m scripts.study_rule $(OPTIONS)

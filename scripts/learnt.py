@@ -21,7 +21,7 @@ from scripts.datasets import DataError, Examples, bundled_head, healthy_head, jo
 from scripts.datasets.audit import audited
 from scripts.datasets.examples import Classes
 from scripts.datasets.phantoms import phantoms
-from scripts.model_card import ABSENT, LABELS, RECIPE
+from scripts.model_card import ABSENT, ADJUSTED, LABELS, RECIPE
 
 NAMES = tuple(label.name for label in LABELS)
 CLEAR = NAMES.index(ABSENT)
@@ -30,6 +30,7 @@ NEVER = Uptake(0.0, 1.0, 1.0)
 # Gliomas of low grade often take up no contrast; hardly one that is learnt does not. As dark as half of what is around them, or like it.
 UPTAKE = tuple(Uptake(0.3, 0.45, 1.0) if name == "glioma" else NEVER for name in NAMES)
 PASTED = 0.15  # of the slices without tumour get one of another head, and tumours of elsewhere are found more often
+ADDED = tuple(ADJUSTED.get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
 FULL = Plan(shares=Shares(paste=PASTED, uptake=UPTAKE))
 QUICK = Plan(sizes=(128,), calibration=100, qat_steps=24)  # a minute or two: artifacts that work, not ones to rely on
 Floats = NDArray[np.float32]
@@ -68,7 +69,7 @@ def tensor(images: torch.Tensor) -> Floats:
 
 
 def digest(plan: Plan, examples: Examples) -> str:
-    """sha256 over all that training hangs on: the plan, the recipe, and which slices were learnt as what."""
+    """sha256 over all that training hangs on: the plan, the adjustment, the recipe, and which slices were learnt as what."""
     slices = sorted(zip(examples.names, examples.labels.tolist(), examples.sources, strict=True))
-    said = {"plan": asdict(plan), "recipe": RECIPE.id, "slices": slices}
+    said = {"plan": asdict(plan), "added": ADDED, "recipe": RECIPE.id, "slices": slices}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from models.training.data import strata, widened
 from models.training.loop import OtherRun, Plan, train_fp32
-from models.training.network import Network, against, strongest
+from models.training.network import Network, adjusted, against, strongest
 from scripts.datasets import DataError, Examples
-from scripts.learnt import CLEAR, FEED, FULL, NAMES, digest, measured_heads, read, samples
+from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, digest, measured_heads, read, samples
 from scripts.study_rule import head_area
 
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
@@ -117,7 +117,7 @@ def leave_out(name: str, parts: Parts, examples: Examples, others: Examples | No
     of = _digest(plan, learnt, sets)
     if _done(work / "maps.npz", of):
         return
-    network = train_fp32(samples(learnt), FEED, plan, work)
+    network = adjusted(train_fp32(samples(learnt), FEED, plan, work), ADDED)
     rows, maps = [], []
     for title, found in sets.items():
         evidence = evidence_of(network, found)

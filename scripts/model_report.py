@@ -31,8 +31,9 @@ FOOTNOTE = (  # of these sets' sealed slices
     "quicker way: approved, with the same record byte by byte. It is right less often on these slices than 1.3.0, and serves all the\n"
     "same: networks of its kind find more tumours from elsewhere. The left-out networks of 1.3.0 had learnt for 4 epochs, these for\n"
     "15; with 15 each they found more of the tumours of another origin, too, and named one fold's and its patient's slices rightly a\n"
-    "little less often. Each network of the parts left out learnt less than what serves: a fold and a patient less, the second half\n"
-    "less, or the tumours of another origin, a patient and Colin 27 with its phantoms less."
+    "little less often. 1.4.1 is 1.4.0 with something added to each label's evidence, chosen on parts left out, and its int8 taught\n"
+    "again; it was judged once. Each network of the parts left out learnt less than what serves: a fold and a patient less, the\n"
+    "second half less, or the tumours of another origin, a patient and Colin 27 with its phantoms less."
 )
 
 

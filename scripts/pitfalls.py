@@ -26,10 +26,10 @@ from models.runtime import Session
 from models.training.data import Samples
 from models.training.export import export
 from models.training.loop import Plan
-from models.training.network import Network
+from models.training.network import Network, adjusted
 from models.training.qat import Rounding, quantise
 from scripts.datasets import DataError, Examples, join
-from scripts.learnt import CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
+from scripts.learnt import ADDED, CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
 from scripts.model_card import ABSENT, RECIPE
 
 LEARNT = 1200  # slices that the ways are made from
@@ -98,6 +98,7 @@ def pitfalls(work: Path, learnt: Samples, sets: Sets, plan: Plan = PLAN, ways: M
     """Rows of pitfalls.csv: fp32, every way, and the twin that serves."""
     network, folder = Network(), work / "pitfalls"
     network.load_state_dict(torch.load(work / "fp32.pt", map_location="cpu", weights_only=True)["network"])
+    adjusted(network, ADDED)
     fp32 = Session(work / "artifacts" / "model_fp32.onnx").run(sets.tensor).logits
     yield from scores("fp32", sets, fp32, fp32)
     for name, rounding in ways.items():

@@ -151,6 +151,7 @@ def main(
         return
     manifest = manifest.model_copy(update={"rule": RULE})
     rows = [_row(case, found_in(case, manifest)) for case in found if case.kind != "slice"]
+    out.mkdir(parents=True, exist_ok=True)
     with (out / "leave_out_studies.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
         writer.writeheader()

@@ -99,6 +99,12 @@ def test_the_whole_run_ends_with_artifacts_and_is_resumable(folder: Path, tmp_pa
             assert sha256(out / artifact.file) == artifact.sha256
             assert np.abs(Session(out / artifact.file).run(golden["image"]).logits - golden[variant]).max() <= 0.25
     assert "btp06" in (out / "gate_studies.csv").read_text() and (docs / "model-report.md").exists()
+    learnt_alone = Network().eval()
+    learnt_alone.load_state_dict(torch.load(tmp_path / "work" / "fp32.pt", weights_only=True)["network"])
+    image = learnt.tensor(torch.from_numpy(examples.images[:2]))
+    with torch.no_grad():
+        before = pool(learnt_alone(torch.from_numpy(image)), ABSENT)
+    assert np.allclose(Session(out / "model_fp32.onnx").run(image).logits - before.numpy(), learnt.ADDED, atol=1e-3)
     monkeypatch.setattr(qat, "teach", lambda *_: pytest.fail("taught twice"))
     assert train_image_model.run(*arguments).artifacts == first.artifacts
 

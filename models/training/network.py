@@ -11,6 +11,8 @@ Every cell of the map answers for itself whether there is tumour, so the network
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812  (its name everywhere)
 from torch import Tensor, nn
@@ -76,6 +78,15 @@ class Answer(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         evidence = against(self.network(x), self.absent)
         return strongest(evidence), evidence
+
+
+def adjusted(network: Network, by: Sequence[float]) -> Network:
+    """`network` itself, with `by` added to each label's map: for a label that learning showed more rarely than readers meet it, or more
+    often (logit adjustment after training: Menon et al. 2021, arXiv:2007.07314).
+    """
+    with torch.no_grad():
+        network.head.bias += torch.tensor(by)
+    return network
 
 
 def against(map_: Tensor, absent: int) -> Tensor:

@@ -1,0 +1,67 @@
+"""What is added to labels' evidence after training: the network says it, and the table of candidates reckons with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytestmark = pytest.mark.train
+
+from models.training.network import Network, adjusted, against  # noqa: E402
+from scripts import adjustment, leave_out  # noqa: E402
+from scripts.learnt import ADDED, CLEAR, NAMES  # noqa: E402
+
+SERVED = np.array(ADDED)
+
+
+def row(truth: str, source: str, part: str, **logits: float) -> dict[str, str]:
+    """As leave_out.csv has it, the adjustment that serves in it."""
+    said = np.array([logits.get(name, 0.0) for name in NAMES]) + SERVED
+    columns = {f"fp32_{name}": f"{logit:.3f}" for name, logit in zip(NAMES, said, strict=True)}
+    return {"truth": truth, "source": source, "part": part, **columns}
+
+
+ROWS = [
+    row("meningioma", "web", "web", glioma=1.5, meningioma=1.0, notumor=-9),  # a meningioma that looks like a glioma, nearly
+    row("glioma", "figshare", "0", glioma=2.0, notumor=-9),
+    row("glioma", "volume", "btp01", glioma=-0.2, meningioma=-3, pituitary=-3),
+    row("notumor", "volume", "btp01", glioma=-2, meningioma=-2, pituitary=-2),
+    row("notumor", "healthy", "colin27", glioma=-2, meningioma=-0.5, pituitary=-2),
+]
+
+
+def test_every_cell_of_a_label_gets_what_is_added() -> None:
+    """The evidence of each label rises by its own number everywhere, and "no tumour" stays 0."""
+    network, image = Network().eval(), torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        before = against(network(image), CLEAR)
+        after = against(adjusted(network, ADDED)(image), CLEAR)
+    assert torch.allclose(after - before, torch.tensor(ADDED)[None, :, None, None].expand_as(after), atol=1e-5)
+
+
+def test_a_candidate_stands_in_place_of_what_serves() -> None:
+    """Shares are those of the logits without the adjustment that serves, and with the candidate."""
+    without, more = dict(adjustment.shares(ROWS, (0, 0, 0))), dict(adjustment.shares(ROWS, (0, 0.6, 0)))
+    assert (without["elsewhere right"], more["elsewhere right"]) == (0.0, 1.0)
+    assert (without["volumes right"], without["glioma right"]) == (0.5, 1.0)
+    assert (without["healthy cleared"], more["healthy cleared"]) == (1.0, 0.0)
+
+
+def test_candidates_are_printed_beside_what_serves(tmp_path: Path) -> None:
+    """One line for what serves and one for each candidate; a missing table and a wrong number are told with what to do."""
+    table, run = tmp_path / "leave_out.csv", CliRunner().invoke
+    missing = run(adjustment.app, ["--table", str(table)])
+    assert missing.exit_code == 2 and "make leave-out DATA=... writes it" in missing.output
+    leave_out.write(table, ROWS)
+    told = run(adjustment.app, ["--table", str(table), "--try", "0,0.6,0", "--try=-1,0,0"])
+    columns, served, *tried = told.output.splitlines()
+    assert told.exit_code == 0 and "(serves)" in served
+    assert [line.split()[0] for line in tried] == ["0,0.6,0", "-1,0,0"]
+    at = columns.index("elsewhere right")
+    assert tried[0][at : at + 15].strip() == "1.000"
+    wrong = run(adjustment.app, ["--table", str(table), "--try", "0,0.6"])
+    assert wrong.exit_code == 2 and "a number for each of" in wrong.output
