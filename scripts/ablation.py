@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import typer
 
+from models.training.looks import Looks
 from models.training.loop import OtherRun, Plan
 from scripts.datasets import DataError, Examples
 from scripts.learnt import FULL, measured_heads, read
@@ -50,7 +51,8 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "without the volumes": Configuration(keep=_not("volume")),
     "without healthy heads": Configuration(keep=_not("healthy", "phantom")),
     "without phantoms": Configuration(keep=_not("phantom")),
-    "with uptake in every glioma": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, uptake=()))),
+    "with uptake in every glioma": Configuration(change=lambda plan: replace(plan, looks=replace(plan.looks, uptake=()))),
+    "without other sequences and strengths": Configuration(change=lambda plan: replace(plan, looks=Looks(uptake=plan.looks.uptake))),
     "without pasted tumours": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, paste=0.0))),
     "with tumours healed, too": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, heal=0.1))),
 }

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from models.manifest import sha256
 from models.training.data import Feed, Samples, strata
-from models.training.lesions import Shares, Uptake
+from models.training.lesions import Shares
+from models.training.looks import Looks, Strength, Uptake
 from models.training.loop import Plan
 from scripts.datasets import DataError, Examples, bundled_head, healthy_head, join, load
 from scripts.datasets.audit import audited
@@ -31,7 +32,10 @@ NEVER = Uptake(0.0, 1.0, 1.0)
 UPTAKE = tuple(Uptake(0.3, 0.45, 1.0) if name == "glioma" else NEVER for name in NAMES)
 PASTED = 0.15  # of the slices without tumour get one of another head, and tumours of elsewhere are found more often
 ADDED = tuple(ADJUSTED.get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
-FULL = Plan(shares=Shares(paste=PASTED, uptake=UPTAKE))
+# Tumours from elsewhere are whiter, smoother or more mottled than what is learnt, and not all of them on T1; a glioma's ring stays one.
+STRENGTH = {"glioma": Strength(0.1, rings=True), "meningioma": Strength(0.25, rings=False), "pituitary": Strength(0.1, rings=False)}
+LOOKS = Looks(inverted=0.1, uptake=UPTAKE, strength=tuple(STRENGTH.get(name, Strength(0.0, rings=False)) for name in NAMES))
+FULL = Plan(shares=Shares(paste=PASTED), looks=LOOKS)
 QUICK = Plan(sizes=(128,), calibration=100, qat_steps=24)  # a minute or two: artifacts that work, not ones to rely on
 Floats = NDArray[np.float32]
 

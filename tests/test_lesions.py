@@ -1,4 +1,4 @@
-"""Made-up lesions: what is pasted, healed or dulled is where the mask says, and nothing else of the head changes."""
+"""Made-up lesions: what is pasted or healed is where the mask says, and nothing else of the head changes."""
 
 from __future__ import annotations
 
@@ -8,29 +8,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytestmark = pytest.mark.train
 
+from square_heads import ABSENT, GLIOMA, SIDE, head, tumour, with_tumour  # noqa: E402
+
 from models.training import lesions  # noqa: E402
 from models.training.data import Samples  # noqa: E402
 from models.training.depthwise import fast_depthwise  # noqa: E402
 from models.training.network import conv  # noqa: E402
-
-GLIOMA, ABSENT, SIDE = 0, 3, 224
-
-
-def head(bright: float = 0.4, half: int = 90) -> torch.Tensor:
-    """(1, s, s): a grey square head, symmetric."""
-    grey = torch.zeros(1, SIDE, SIDE)
-    grey[:, 112 - half : 112 + half, 112 - half : 112 + half] = bright
-    return grey
-
-
-def tumour(left: int = 60, top: int = 90, side: int = 24) -> torch.Tensor:
-    mask = torch.zeros(1, SIDE, SIDE)
-    mask[:, top : top + side, left : left + side] = 1
-    return mask
-
-
-def with_tumour(grey: torch.Tensor, mask: torch.Tensor, times: float = 2.0) -> torch.Tensor:
-    return grey * (1 + (times - 1) * mask)
 
 
 def samples(images: list[torch.Tensor], masks: list[torch.Tensor], labels: list[int], planes: list[str]) -> Samples:
@@ -70,16 +53,6 @@ def test_a_healed_head_shows_its_other_side() -> None:
     assert float((healed - head()).abs().max()) < 0.1 * 0.4  # the edge is soft, and a square has corners
     middle = tumour(left=100)
     assert lesions.heal(with_tumour(head(), middle), middle) is None
-
-
-def test_a_dulled_tumour_is_no_brighter_than_told() -> None:
-    """Without uptake a bright tumour lies between the darkest and brightest share of its surroundings; other labels keep theirs."""
-    grey = torch.stack([with_tumour(head(), tumour())] * 2)
-    uptake = (lesions.Uptake(1.0, 0.6, 0.9), *[lesions.Uptake(0.0, 1.0, 1.0)] * 3)
-    dulled = lesions.dull(grey, torch.stack([tumour()] * 2), torch.tensor([GLIOMA, 1]), uptake)
-    inside = dulled[0][tumour() > 0].median()
-    assert 0.6 * 0.4 - 0.02 < float(inside) < 0.9 * 0.4 + 0.02
-    assert torch.equal(dulled[1], grey[1])
 
 
 def test_shares_decide_how_much_is_made_up() -> None:

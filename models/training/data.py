@@ -19,6 +19,8 @@ IGNORED = -100  # torch's ignore_index
 INSIDE = 0.3  # share of a cell that must be tumour to teach it the tumour's label
 NEAR = 0.02  # share of tumour in a cell or its neighbours from which on "no tumour" is in doubt
 SMALL = 0.006  # share of the square: a quarter of the tumours of folds 0-3 is smaller
+HEAD = 0.08  # grey from which on a pixel is head: skin and skull of a dim slice are above it, Rician noise is not
+SOFT = 0.12  # of slices are blurred strongly, as the mean of many heads is: what is smooth is no tumour for that
 FAINT = 0.1  # of full scale, tumour against its ring: a quarter of them differs less
 
 
@@ -87,6 +89,11 @@ def widened(mask: Tensor, width: int) -> Tensor:
     return F.max_pool2d(F.max_pool2d(mask, (width, 1), 1, (half, 0)), (1, width), 1, (0, half))
 
 
+def blurred(mask: Tensor, width: int) -> Tensor:
+    """A soft edge, `width` pixels of box filter twice."""
+    return F.avg_pool2d(F.avg_pool2d(mask, width, 1, width // 2), width, 1, width // 2)
+
+
 def mean_inside(grey: Tensor, where: Tensor) -> Tensor:
     """(b,): mean of `grey` where `where` is 1; 0 where it never is."""
     return (grey * where).sum((1, 2, 3)) / where.sum((1, 2, 3)).clamp(min=1)
@@ -132,7 +139,17 @@ def augment(grey: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if coarse.any():
         grey[coarse] = _coarser(grey[coarse], float(torch.empty(1).uniform_(0.35, 0.8)))
     grey = (grey + torch.randn_like(grey) * torch.rand(len(grey), 1, 1, 1) * 0.04).clamp(0, 1.2)
-    return cut_off(windowed(grey), mask), mask
+    return softened(cut_off(windowed(grey), mask)), mask
+
+
+def softened(grey: Tensor) -> Tensor:
+    """Some slices blurred, 3 to 11 pixels of 224 wide."""
+    drawn = torch.rand(len(grey)) < SOFT
+    if not drawn.any():
+        return grey
+    width, grey = int((2 * int(torch.randint(1, 6, (1,))) + 1) * grey.shape[2] / 224) // 2 * 2 + 1, grey.clone()
+    grey[drawn] = blurred(grey[drawn], max(3, width))
+    return grey
 
 
 def windowed(grey: Tensor) -> Tensor:

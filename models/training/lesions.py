@@ -1,9 +1,7 @@
-"""What no data set holds, made from what it does: the same tumour on another scanner, the same scanner without the tumour, tumours that
-take up no contrast.
+"""What no data set holds, made from what it does: the same tumour on another scanner, the same scanner without the tumour.
 
     paste: a tumour of one slice in a tumour-free slice of another head
     heal:  a tumour covered by the other, healthy side
-    dull:  no uptake
 
 Where tumours come from one hospital and "no tumour" from another, a network can learn the hospital. After paste and heal both have both.
 Grey is 0..1, (n, 1, s, s); a mask 0 or 1, same shape.
@@ -17,20 +15,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from models.training.data import Samples, mean_inside, widened
+from models.training.data import HEAD, Samples, blurred, mean_inside, widened
+from models.training.looks import Looks, shown
 
-HEAD = 0.08  # grey from which on a pixel is head: skin and skull of a dim slice are above it, Rician noise is not
 FEWEST = 60  # pixels of 224 x 224: a pasted tumour with fewer is lost in the network's first layers
 MIRRORED = ("axial", "coronal")  # planes in which the left half looks like the right half
-
-
-@dataclass(frozen=True)
-class Uptake:
-    """How often tumours of a label are shown without contrast, and then how bright, as a share of what is around them."""
-
-    share: float
-    darkest: float
-    brightest: float
 
 
 @dataclass(frozen=True)
@@ -39,14 +28,13 @@ class Shares:
 
     paste: float = 0.0  # of the slices without tumour
     heal: float = 0.0  # of the slices with one
-    uptake: tuple[Uptake, ...] = ()  # one for each label
 
 
 class Lesions:
-    """Makes lesions up for batches of `samples`."""
+    """Makes lesions up for batches of `samples`, and shows some heads and tumours otherwise."""
 
-    def __init__(self, samples: Samples, shares: Shares) -> None:
-        self.samples, self.shares = samples, shares
+    def __init__(self, samples: Samples, shares: Shares, looks: Looks = Looks()) -> None:  # noqa: B008 - frozen
+        self.samples, self.shares, self.looks = samples, shares, looks
         marked = samples.masks.flatten(1).any(1)
         planes = set(samples.planes)
         self.donors = {p: torch.tensor([k for k, q in enumerate(samples.planes) if q == p and marked[k]]) for p in planes}
@@ -61,7 +49,7 @@ class Lesions:
             made = self._pasted(grey[k], int(rows[k])) if clear[k] else self._healed(grey[k], mask[k], int(rows[k]))
             if made is not None:
                 grey[k], mask[k], labels[k] = made
-        return dull(grey, mask, labels, self.shares.uptake), mask, labels
+        return shown(grey, mask, labels, self.looks), mask, labels
 
     def _pasted(self, host: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor] | None:
         donors = self.donors[self.samples.planes[row]]
@@ -112,24 +100,6 @@ def heal(grey: Tensor, mask: Tensor) -> Tensor | None:
     return (1 - share) * grey + share * grey[..., mirror]
 
 
-def dull(grey: Tensor, mask: Tensor, labels: Tensor, uptake: tuple[Uptake, ...]) -> Tensor:
-    """Some tumours as they are without contrast: darker than what is around them, or like it, and with less structure."""
-    if not uptake:
-        return grey
-    of = torch.tensor([[u.share, u.darkest, u.brightest] for u in uptake])[labels]
-    drawn = (torch.rand(len(grey)) < of[:, 0]) & mask.flatten(1).any(1)
-    if not drawn.any():
-        return grey
-    bright, inside, of = grey[drawn], mask[drawn], of[drawn]
-    around = mean_inside(bright, widened(inside, 15) * (1 - inside) * (bright > 0.05))
-    level = around * (of[:, 1] + (of[:, 2] - of[:, 1]) * torch.rand(len(of)))
-    structure = (bright - _as_image(mean_inside(bright, inside))) * _as_image(0.1 + 0.4 * torch.rand(len(of)))
-    share = blurred(widened(inside, 3), 5)
-    grey = grey.clone()
-    grey[drawn] = (1 - share) * bright + share * (_as_image(level) + structure).clamp(0, 1.2)
-    return grey
-
-
 def head_box(grey: Tensor) -> tuple[int, int, int, int] | None:
     """(first row, last row + 1, first column, last column + 1) of the head in (1, s, s); None where there is hardly one."""
     head = (grey[0] > HEAD).float()
@@ -147,12 +117,3 @@ def _from_box_to_box(here: tuple[int, int, int, int], there: tuple[int, int, int
         offset = (there[a] + there[b] - scale * (here[a] + here[b])) / 2  # pixels
         placing[0, axis, axis], placing[0, axis, 2] = scale, 2 * offset / size + scale - 1
     return F.affine_grid(placing, [1, 1, size, size], align_corners=False)
-
-
-def blurred(mask: Tensor, width: int) -> Tensor:
-    """A soft edge, `width` pixels of box filter twice."""
-    return F.avg_pool2d(F.avg_pool2d(mask, width, 1, width // 2), width, 1, width // 2)
-
-
-def _as_image(values: Tensor) -> Tensor:
-    return values[:, None, None, None]

@@ -20,6 +20,7 @@ from models.training.data import IGNORED, INSIDE, Feed, Samples, augment, cells,
 from models.training.depthwise import fast_depthwise
 from models.training.imagenet import PICTURES, load_imagenet
 from models.training.lesions import Lesions, Shares
+from models.training.looks import Looks
 from models.training.network import Network, pool
 
 SOURCE_WEIGHTS = {
@@ -46,6 +47,7 @@ class Plan:
     masks: bool = True  # every cell is taught, not only the slice as a whole; without them only for the ablation
     place: float = 0.5  # weight of where the tumour is, against what it is
     shares: Shares = field(default_factory=Shares)
+    looks: Looks = field(default_factory=Looks)
     calibration: int = 320  # slices, balanced over the four strata
     qat_steps: int = 480
     qat_batch: int = 16
@@ -62,7 +64,7 @@ def train_fp32(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str
     network = Network().to(memory_format=torch.channels_last)
     load_imagenet(network, feed(samples.take(torch.linspace(0, len(samples) - 1, PICTURES).long())[0]))
     network.to(device)
-    lesions = Lesions(samples, plan.shares)
+    lesions = Lesions(samples, plan.shares, plan.looks)
     optimiser = torch.optim.AdamW(network.parameters(), plan.rate, weight_decay=0.02)
     steps = plan.steps or max(1, len(samples) // plan.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=steps * len(plan.sizes), pct_start=0.15)
