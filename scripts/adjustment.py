@@ -1,10 +1,10 @@
-"""What is added to each label's evidence after training, chosen on parts left out: candidates beside each other.
+"""What is added to each label's evidence after training, and other candidates, on parts left out of training.
 
     python -m scripts.adjustment                                       reads docs/measured/leave_out.csv
     python -m scripts.adjustment --try 0,0.6,0 --try=-0.4,0.4,-0.3     of glioma, meningioma, pituitary
 
-Each candidate stands in place of what serves (model_card.ADJUSTED), which the logits of leave_out.csv hold already. Slices are read one
-by one, without their neighbours. Needs no data set.
+Each candidate stands in place of what the logits of leave_out.csv hold already (its column `added`). Slices are read one by one, without
+their neighbours. Pictures are those of folds and halves, elsewhere are the tumours of another origin. Needs no data set.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from scripts.learnt import ADDED, CLEAR, NAMES
-from scripts.leave_out import rows_of
+from scripts.learnt import CLEAR, NAMES
+from scripts.leave_out import HEADS, PATIENTS, rows_of
+from scripts.model_card import ADJUSTED
 
 TUMOURS = [name for k, name in enumerate(NAMES) if k != CLEAR]
-TRIED = ("0,0,0", "0,0.4,0", "0,0.6,0", "-0.1,0.3,-0.3", "-0.1,0.4,-0.3", "-0.2,0.4,-0.3", "-0.4,0.2,0", "-0.4,0.4,-0.3", "-0.6,0.4,-0.3")
+SERVED = [ADJUSTED[name] for name in TUMOURS]
+TRIED = ("0,0,0", "0,0.4,0", "0,0.6,0", "-0.1,0.3,-0.3", "-0.2,0.4,-0.3", "-0.4,0.2,0", "-0.4,0.4,-0.3", "-0.6,0.4,-0.3")
 Rows = Sequence[Mapping[str, str]]
+Share = tuple[str, str, float]  # of whose slices, what, how many
 
 app = typer.Typer(add_completion=False)
 
@@ -34,16 +37,18 @@ def main(
     tried: Annotated[list[str], typer.Option("--try", metavar=",".join(TUMOURS), help="a candidate")] = list(TRIED),  # noqa: B006
 ) -> None:
     """Print what each candidate names rightly, finds and clears."""
-    try:
-        rows = rows_of(table)
-    except FileNotFoundError as error:
-        print(f"{table}: not there; make leave-out DATA=... writes it", file=sys.stderr)
-        raise typer.Exit(2) from error
-    served, columns = [ADDED[NAMES.index(name)] for name in TUMOURS], [name for name, _ in shares(rows, [0.0] * len(TUMOURS))]
-    print(" " * 22, *columns, sep="  ")
-    for by in (served, *map(_numbers, tried)):
-        title = ",".join(f"{value:g}" for value in by) + (" (serves)" if by is served else "")
-        print(f"{title:22}", *(f"{share:{len(name)}.3f}" for name, share in shares(rows, by)), sep="  ")
+    rows = rows_of(table) if table.exists() else []
+    if not rows:
+        print(f"{table}: not there, or empty; make leave-out DATA=... writes it", file=sys.stderr)
+        raise typer.Exit(2)
+    for k, by in enumerate([SERVED, *map(_numbers, tried)]):
+        found = list(shares(rows, by))
+        widths = [max(len(group), len(what)) for group, what, _ in found]
+        if k == 0:
+            for column in (0, 1):
+                print(" " * 24, *(f"{share[column]!s:>{width}}" for share, width in zip(found, widths, strict=True)))
+        title = ",".join(f"{value:g}" for value in by) + (" (serves)" if k == 0 else "")
+        print(f"{title:24}", *(f"{share:{width}.3f}" for (_, _, share), width in zip(found, widths, strict=True)))
 
 
 def _numbers(text: str) -> list[float]:
@@ -56,33 +61,30 @@ def _numbers(text: str) -> list[float]:
     return found
 
 
-def shares(rows: Rows, by: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """(what, share) of pictures from where others were learnt, of tumours of another origin, of patients' volumes, of healthy heads, and
-    of each label's pictures.
-    """
-    added = dict(zip(TUMOURS, by, strict=True))
-    change = np.array([added.get(name, 0.0) for name in NAMES]) - ADDED
-    logits = np.array([[float(row[f"fp32_{name}"]) for name in NAMES] for row in rows]) + change
-    said, truth = logits.argmax(1), np.array([NAMES.index(row["truth"]) for row in rows])
+def shares(rows: Rows, by: Sequence[float]) -> Iterator[Share]:
+    """Of each group's slices what is named rightly, found and cleared; of pictures and tumours from elsewhere by label, too."""
+    logits = np.array([[float(row[f"fp32_{name}"]) for name in NAMES] for row in rows])
+    held = np.array([[float(number) for number in row["added"].split()] for row in rows])
+    said = (logits - held + np.insert(np.array(by, float), CLEAR, 0.0)).argmax(1)
+    truth = np.array([NAMES.index(row["truth"]) for row in rows])
     for name, group in groups(rows).items():
-        tumour = group & (truth != CLEAR)
-        if group.any() and name != "healthy":
-            yield f"{name} right", float((said == truth)[group].mean())
+        tumour, clear = group & (truth != CLEAR), group & (truth == CLEAR)
         if tumour.any():
-            yield "found", float((said != CLEAR)[tumour].mean())
-        if (group & ~tumour).any():
-            yield f"{'healthy ' if name == 'healthy' else ''}cleared", float((said == CLEAR)[group & ~tumour].mean())
-    for label in TUMOURS:
-        of = groups(rows)["pictures"] & (truth == NAMES.index(label))
-        if of.any():
-            yield f"{label} right", float((said == truth)[of].mean())
+            yield name, "right", float((said == truth)[group].mean())
+            yield name, "found", float((said != CLEAR)[tumour].mean())
+        if clear.any():
+            yield name, "cleared", float((said == CLEAR)[clear].mean())
+        for label in TUMOURS if name in ("pictures", "elsewhere") else ():
+            of = group & (truth == NAMES.index(label))
+            if of.any():
+                yield name, label, float((said == truth)[of].mean())
 
 
 def groups(rows: Rows) -> dict[str, NDArray[np.bool_]]:
     """Whose slices `rows` are."""
     source, part = np.array([row["source"] for row in rows]), np.array([row["part"] for row in rows])
-    web, volume, healthy = part == "web", source == "volume", source == "healthy"
-    return {"pictures": ~(web | volume | healthy), "elsewhere": web, "volumes": volume, "healthy": healthy}
+    elsewhere, volumes, healthy = part == "web", np.isin(source, PATIENTS), np.isin(source, HEADS)
+    return {"pictures": ~(elsewhere | volumes | healthy), "elsewhere": elsewhere, "volumes": volumes, "healthy": healthy}
 
 
 if __name__ == "__main__":

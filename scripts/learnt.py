@@ -34,7 +34,7 @@ PASTED = 0.15  # of the slices without tumour get one of another head, and tumou
 ADDED = tuple(ADJUSTED.get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
 # Tumours from elsewhere are whiter, smoother or more mottled than what is learnt, and not all of them on T1; a glioma's ring stays one.
 STRENGTH = {"glioma": Strength(0.1, rings=True), "meningioma": Strength(0.25, rings=False), "pituitary": Strength(0.1, rings=False)}
-LOOKS = Looks(inverted=0.1, uptake=UPTAKE, strength=tuple(STRENGTH.get(name, Strength(0.0, rings=False)) for name in NAMES))
+LOOKS = Looks(0.1, UPTAKE, tuple(STRENGTH.get(name, Strength(0.0, rings=False)) for name in NAMES), soft=0.12)
 FULL = Plan(shares=Shares(paste=PASTED), looks=LOOKS)
 QUICK = Plan(sizes=(128,), calibration=100, qat_steps=24)  # a minute or two: artifacts that work, not ones to rely on
 Floats = NDArray[np.float32]
@@ -72,8 +72,8 @@ def tensor(images: torch.Tensor) -> Floats:
     return np.ascontiguousarray(FEED(images.float()[:, None]).numpy())
 
 
-def digest(plan: Plan, examples: Examples) -> str:
+def digest(plan: Plan, examples: Examples, added: Sequence[float] = ADDED) -> str:
     """sha256 over all that training hangs on: the plan, the adjustment, the recipe, and which slices were learnt as what."""
     slices = sorted(zip(examples.names, examples.labels.tolist(), examples.sources, strict=True))
-    said = {"plan": asdict(plan), "added": ADDED, "recipe": RECIPE.id, "slices": slices}
+    said = {"plan": asdict(plan), "added": list(added), "recipe": RECIPE.id, "slices": slices}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -142,7 +142,8 @@ def _done(maps: Path, of: str) -> bool:
     with np.load(maps) as stored:
         if str(stored["of"]) == of:
             return True
-    raise OtherRun(f"{maps.parent}: holds a run of another plan or other slices; remove it, or name another --work")
+    what = "name another --work, or remove it; where only ADJUSTED is another, its maps.npz alone, and it is not trained again"
+    raise OtherRun(f"{maps.parent}: holds a run of another plan or other slices; {what}")
 
 
 def _by_part(examples: Examples | None) -> dict[str, Examples]:
@@ -172,6 +173,7 @@ def _rows(examples: Examples, evidence: NDArray[np.float32]) -> Iterator[dict[st
             "file": examples.names[k],
             "truth": NAMES[examples.labels[k]],
             **{f"fp32_{name}": f"{logit:.3f}" for name, logit in zip(NAMES, logits[k], strict=True)},
+            "added": " ".join(f"{by:g}" for by in ADDED),
             **pointed[k],
         }
 

@@ -28,12 +28,13 @@ FOOTNOTE = (  # of these sets' sealed slices
     "what int8 lost. After that 1.3.0 was trained anew with that head and 480 steps, and judged once: approved; its studies were read\n"
     "once more when the study rule changed: every call stayed. 1.4.0, another beginning and other drawing, was chosen over it on\n"
     "parts left out, before it was judged. It was trained once, and judged when it was trained and again when int8 was written in a\n"
-    "quicker way: approved, with the same record byte by byte. It is right less often on these slices than 1.3.0, and serves all the\n"
+    "quicker way: approved, with the same record byte by byte. It is right less often on these slices than 1.3.0, and served all the\n"
     "same: networks of its kind find more tumours from elsewhere. The left-out networks of 1.3.0 had learnt for 4 epochs, these for\n"
     "15; with 15 each they found more of the tumours of another origin, too, and named one fold's and its patient's slices rightly a\n"
-    "little less often. 1.4.1 is 1.4.0 with something added to each label's evidence, chosen on parts left out, and its int8 taught\n"
-    "again; it was judged once. Each network of the parts left out learnt less than what serves: a fold and a patient less, the\n"
-    "second half less, or the tumours of another origin, a patient and Colin 27 with its phantoms less."
+    "little less often. 1.4.1 is 1.4.0 with something added to each label's evidence, and its int8 taught again; it was judged once.\n"
+    "What is added was chosen among candidates on the very parts left out that are counted below, so these flatter it a little. Each\n"
+    "network of the parts left out learnt less than what serves: a fold and a patient less, the second half less, or the tumours of\n"
+    "another origin, a patient and Colin 27 with its phantoms less."
 )
 
 

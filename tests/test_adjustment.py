@@ -22,7 +22,7 @@ def row(truth: str, source: str, part: str, **logits: float) -> dict[str, str]:
     """As leave_out.csv has it, the adjustment that serves in it."""
     said = np.array([logits.get(name, 0.0) for name in NAMES]) + SERVED
     columns = {f"fp32_{name}": f"{logit:.3f}" for name, logit in zip(NAMES, said, strict=True)}
-    return {"truth": truth, "source": source, "part": part, **columns}
+    return {"truth": truth, "source": source, "part": part, **columns, "added": " ".join(f"{by:g}" for by in ADDED)}
 
 
 ROWS = [
@@ -43,12 +43,17 @@ def test_every_cell_of_a_label_gets_what_is_added() -> None:
     assert torch.allclose(after - before, torch.tensor(ADDED)[None, :, None, None].expand_as(after), atol=1e-5)
 
 
-def test_a_candidate_stands_in_place_of_what_serves() -> None:
-    """Shares are those of the logits without the adjustment that serves, and with the candidate."""
-    without, more = dict(adjustment.shares(ROWS, (0, 0, 0))), dict(adjustment.shares(ROWS, (0, 0.6, 0)))
-    assert (without["elsewhere right"], more["elsewhere right"]) == (0.0, 1.0)
-    assert (without["volumes right"], without["glioma right"]) == (0.5, 1.0)
-    assert (without["healthy cleared"], more["healthy cleared"]) == (1.0, 0.0)
+def told(by: tuple[float, ...]) -> dict[tuple[str, str], float]:
+    return {(group, what): share for group, what, share in adjustment.shares(ROWS, by)}
+
+
+def test_a_candidate_stands_in_place_of_what_was_added() -> None:
+    """Shares are those of the logits without what the table says was added, and with the candidate, whoever serves now."""
+    without, more = told((0, 0, 0)), told((0, 0.6, 0))
+    assert (without["elsewhere", "right"], more["elsewhere", "right"]) == (0.0, 1.0)
+    assert (without["elsewhere", "meningioma"], without["elsewhere", "found"]) == (0.0, 1.0)
+    assert (without["volumes", "found"], without["volumes", "cleared"], without["pictures", "glioma"]) == (0.0, 1.0, 1.0)
+    assert (without["healthy", "cleared"], more["healthy", "cleared"]) == (1.0, 0.0)
 
 
 def test_candidates_are_printed_beside_what_serves(tmp_path: Path) -> None:
@@ -57,11 +62,11 @@ def test_candidates_are_printed_beside_what_serves(tmp_path: Path) -> None:
     missing = run(adjustment.app, ["--table", str(table)])
     assert missing.exit_code == 2 and "make leave-out DATA=... writes it" in missing.output
     leave_out.write(table, ROWS)
-    told = run(adjustment.app, ["--table", str(table), "--try", "0,0.6,0", "--try=-1,0,0"])
-    columns, served, *tried = told.output.splitlines()
-    assert told.exit_code == 0 and "(serves)" in served
+    printed = run(adjustment.app, ["--table", str(table), "--try", "0,0.6,0", "--try=-1,0,0"])
+    groups, whats, served, *tried = printed.output.splitlines()
+    assert printed.exit_code == 0 and "(serves)" in served
     assert [line.split()[0] for line in tried] == ["0,0.6,0", "-1,0,0"]
-    at = columns.index("elsewhere right")
-    assert tried[0][at : at + 15].strip() == "1.000"
+    at = whats.index("right", groups.index("elsewhere") - 1)
+    assert tried[0][at : at + 5] == "1.000"
     wrong = run(adjustment.app, ["--table", str(table), "--try", "0,0.6"])
     assert wrong.exit_code == 2 and "a number for each of" in wrong.output

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.train
 
 from square_heads import ABSENT, GLIOMA, SIDE, head, tumour, with_tumour  # noqa: E402
 
-from models.training import data, looks  # noqa: E402
+from models.training import looks  # noqa: E402
 
 MENINGIOMA, MANY = 1, 60
 NEVER, RINGED, ANY = looks.Strength(0.0, rings=False), looks.Strength(1.0, rings=True), looks.Strength(1.0, rings=False)
@@ -44,13 +44,13 @@ def test_a_strengthened_tumour_has_one_level_of_any_strength() -> None:
 
 
 def test_a_ring_stays_a_ring() -> None:
-    """With rings kept, a bright rim and a dark middle are both still there, the rim no duller against the middle than before."""
+    """With rings kept, a bright rim and a dark middle are both still there, hardly nearer to each other than before."""
     torch.manual_seed(0)
     rim, middle = tumour(side=36), tumour(left=72, top=102, side=12)
     one = with_tumour(with_tumour(head(0.3), rim), middle, times=0.4)
     made = looks.strengthen(many(one), many(rim), torch.full((MANY,), GLIOMA), (RINGED, NEVER, NEVER, NEVER), NONE)
     dark, bright = (made[many(part) > 0].view(MANY, -1).median(1).values for part in (middle, rim - middle))
-    assert bool(((bright - dark).clamp(max=0.9) > 0.25).all()) and float(bright.max()) > 0.7
+    assert bool((bright - dark > 0.8 * 0.36 - 0.05).all()) and float(bright.max()) > 0.7
 
 
 def test_inverted_heads_are_dark_where_they_were_bright() -> None:
@@ -72,13 +72,18 @@ def test_an_empty_slice_cannot_be_inverted() -> None:
     assert torch.equal(looks.invert(noise), noise)
 
 
-def test_some_slices_are_soft_and_the_others_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """About one in eight loses its edges, with its mean kept; the samples themselves stay."""
+@pytest.mark.parametrize("size", [160, 224])
+def test_some_slices_are_soft_and_the_others_untouched(size: int) -> None:
+    """As many as told lose their edges and keep their mean, by another width each time; the samples themselves stay."""
     torch.manual_seed(0)
-    grey = torch.rand(400, 1, 32, 32)
-    kept, soft = grey.clone(), data.softened(grey)
-    changed = (soft != grey).flatten(1).any(1)
-    assert 0.06 < float(changed.float().mean()) < 0.2 and torch.equal(grey, kept)
-    assert bool((soft[changed].flatten(1).std(1) < 0.6 * grey[changed].flatten(1).std(1)).all())
-    monkeypatch.setattr(data, "SOFT", 0.0)
-    assert data.softened(grey) is grey
+    grey = torch.rand(40, 1, size, size)
+    kept, spreads = grey.clone(), set()
+    for _ in range(6):
+        soft = looks.soften(grey, 0.3)
+        changed = (soft != grey).flatten(1).any(1)
+        assert 2 < int(changed.sum()) < 24 and torch.equal(grey, kept)
+        middle = soft[changed][..., 20:-20, 20:-20]
+        assert torch.allclose(middle.mean((1, 2, 3)), torch.full((len(middle),), 0.5), atol=0.02)
+        spreads.add(round(float(middle.std()), 3))
+    assert len(spreads) > 1 and max(spreads) < 0.2
+    assert looks.soften(grey, 0.0) is grey

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.train
 
 import nibabel  # noqa: E402
 from PIL import Image  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
 
-from models.manifest import read, sha256  # noqa: E402
+from models.manifest import Manifest, read, sha256  # noqa: E402
 from models.runtime import Session  # noqa: E402
 from models.training import data, imagenet, loop, qat  # noqa: E402
 from models.training.export import ExportError, check_parity  # noqa: E402
@@ -26,6 +27,7 @@ from models.training.network import Network, against, conv, pool  # noqa: E402
 from scripts import learnt, train_image_model  # noqa: E402
 from scripts.datasets import bundled_head  # noqa: E402
 from scripts.datasets.phantoms import phantoms  # noqa: E402
+from scripts.model_card import LABELS  # noqa: E402
 
 ABSENT = 3
 TINY = loop.Plan(sizes=(64, 64), batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
@@ -121,12 +123,25 @@ def test_a_head_is_named_by_its_bytes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (second.name, second.licence) == ("Healthy head mine.nii", "not told")
 
 
+def test_other_data_get_nothing_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added to each label's evidence was chosen on our own sets: a training on others goes without."""
+    asked: list[object] = []
+    monkeypatch.setattr(train_image_model, "read", lambda *_, **__: None)
+    monkeypatch.setattr(
+        train_image_model, "run", lambda *_, added, **__: asked.append(added) or Manifest(name="m", version="1", labels=list(LABELS))
+    )
+    for more in ([], ["--learned-from", "Mine|CC0|me"]):
+        assert CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), *more]).exit_code == 0
+    assert asked == [learnt.ADDED, [0.0] * len(learnt.NAMES)]
+
+
 def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path) -> None:
     """Another plan, or one slice less, is another training."""
     examples = learnt.load(folder, learnt.RECIPE, learnt.NAMES, learnt.ABSENT)
     said = learnt.digest(TINY, examples)
     assert said == learnt.digest(TINY, examples)
     assert said != learnt.digest(replace(TINY, seed=1), examples)
+    assert said != learnt.digest(TINY, examples, [0.0] * len(learnt.NAMES))
     assert said != learnt.digest(TINY, examples.take(np.arange(len(examples)) > 0))
 
 

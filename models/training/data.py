@@ -19,9 +19,8 @@ IGNORED = -100  # torch's ignore_index
 INSIDE = 0.3  # share of a cell that must be tumour to teach it the tumour's label
 NEAR = 0.02  # share of tumour in a cell or its neighbours from which on "no tumour" is in doubt
 SMALL = 0.006  # share of the square: a quarter of the tumours of folds 0-3 is smaller
-HEAD = 0.08  # grey from which on a pixel is head: skin and skull of a dim slice are above it, Rician noise is not
-SOFT = 0.12  # of slices are blurred strongly, as the mean of many heads is: what is smooth is no tumour for that
 FAINT = 0.1  # of full scale, tumour against its ring: a quarter of them differs less
+HEAD = 0.08  # grey from which on a pixel is head: skin and skull of a dim slice are above it, Rician noise is not
 
 
 @dataclass(frozen=True)
@@ -139,17 +138,7 @@ def augment(grey: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if coarse.any():
         grey[coarse] = _coarser(grey[coarse], float(torch.empty(1).uniform_(0.35, 0.8)))
     grey = (grey + torch.randn_like(grey) * torch.rand(len(grey), 1, 1, 1) * 0.04).clamp(0, 1.2)
-    return softened(cut_off(windowed(grey), mask)), mask
-
-
-def softened(grey: Tensor) -> Tensor:
-    """Some slices blurred, 3 to 11 pixels of 224 wide."""
-    drawn = torch.rand(len(grey)) < SOFT
-    if not drawn.any():
-        return grey
-    width, grey = int((2 * int(torch.randint(1, 6, (1,))) + 1) * grey.shape[2] / 224) // 2 * 2 + 1, grey.clone()
-    grey[drawn] = blurred(grey[drawn], max(3, width))
-    return grey
+    return cut_off(windowed(grey), mask), mask
 
 
 def windowed(grey: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
     invert:     fluid bright, fat and bone dark, roughly as T2 has it
     strengthen: tumours as bright as bone, as dull as brain, smooth or mottled
     dull:       no uptake
+    soften:     blurred, as the mean of many heads is: what is smooth is no tumour for that
 
-Where nearly every tumour is seen on T1 after gadolinium, a network learns that look. Left out of training, the tumours from elsewhere that
-it missed were whiter than any it had learnt, like the brain around them, or seen on T2 or CT.
+Where nearly every tumour is seen on T1 after gadolinium, a network learns that look. Looked at by eye, tumours from elsewhere that networks
+missed were whiter than any they had learnt, like the brain around them, or seen on T2 or CT.
 Grey is 0..1, (n, 1, s, s); a mask 0 or 1, same shape.
 """
 
@@ -48,6 +49,7 @@ class Looks:
     inverted: float = 0.0  # of all slices
     uptake: tuple[Uptake, ...] = ()  # one for each label
     strength: tuple[Strength, ...] = ()  # likewise
+    soft: float = 0.0  # of all slices
 
 
 def shown(grey: Tensor, mask: Tensor, labels: Tensor, looks: Looks) -> Tensor:
@@ -74,7 +76,7 @@ def strengthen(grey: Tensor, mask: Tensor, labels: Tensor, strength: tuple[Stren
     if not strength:
         return grey
     share, rings = torch.tensor([s.share for s in strength])[labels], torch.tensor([s.rings for s in strength])[labels]
-    drawn = (torch.rand(len(grey)) < torch.where(inverted & mask.flatten(1).any(1), SHOWN, share)) & mask.flatten(1).any(1)
+    drawn = (torch.rand(len(grey)) < torch.where(inverted, SHOWN, share)) & mask.flatten(1).any(1)
     if not drawn.any():
         return grey
     bright, inside, rings = grey[drawn], mask[drawn], (rings & ~inverted)[drawn]
@@ -98,6 +100,16 @@ def dull(grey: Tensor, mask: Tensor, labels: Tensor, uptake: tuple[Uptake, ...])
     return _laid(grey, drawn, inside, _as_image(level) + structure)
 
 
+def soften(grey: Tensor, share: float) -> Tensor:
+    """Some slices blurred by a box of 3 to 11 pixels of 224, twice."""
+    drawn = torch.rand(len(grey)) < share
+    if not drawn.any():
+        return grey
+    width, grey = int((2 * int(torch.randint(1, 6, (1,))) + 1) * grey.shape[2] / 224) // 2 * 2 + 1, grey.clone()
+    grey[drawn] = blurred(grey[drawn], max(3, width))
+    return grey
+
+
 def _around(grey: Tensor, inside: Tensor) -> Tensor:
     """(n,): how bright the head is around the tumour."""
     return mean_inside(grey, widened(inside, 15) * (1 - inside) * (grey > 0.05))
@@ -111,7 +123,7 @@ def _laid(grey: Tensor, drawn: Tensor, inside: Tensor, tumour: Tensor) -> Tensor
 
 
 def _times(like: Tensor, least: float, most: float) -> Tensor:
-    """Factors, one for each of `like`; a half is drawn as often as a double."""
+    """Factors, one for each of `like`, drawn evenly by their logarithm."""
     return torch.exp(torch.empty(len(like)).uniform_(math.log(least), math.log(most)))
 
 

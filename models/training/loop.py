@@ -20,7 +20,7 @@ from models.training.data import IGNORED, INSIDE, Feed, Samples, augment, cells,
 from models.training.depthwise import fast_depthwise
 from models.training.imagenet import PICTURES, load_imagenet
 from models.training.lesions import Lesions, Shares
-from models.training.looks import Looks
+from models.training.looks import Looks, soften
 from models.training.network import Network, pool
 
 SOURCE_WEIGHTS = {
@@ -87,6 +87,7 @@ def _epoch(parts: dict, lesions: Lesions, feed: Feed, size: int, steps: int, pla
     for rows in (bar := tqdm(drawn.split(plan.batch), title, unit="batch", mininterval=5)):
         grey, mask, labels = lesions(rows)
         grey, mask = augment(grey, mask, size)
+        grey = soften(grey, plan.looks.soft)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or fast_bf16()):
             map_ = network(feed(grey).to(device))
         loss = loss_of(map_.float().cpu(), mask, labels, samples.absent, masks=plan.masks, place=plan.place)

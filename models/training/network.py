@@ -81,8 +81,8 @@ class Answer(nn.Module):
 
 
 def adjusted(network: Network, by: Sequence[float]) -> Network:
-    """`network` itself, with `by` added to each label's map: for a label that learning showed more rarely than readers meet it, or more
-    often (logit adjustment after training: Menon et al. 2021, arXiv:2007.07314).
+    """`network` itself, with `by` added to each label's map: a label that others are taken for is raised, the others are lowered (logit
+    adjustment after training, there by how often labels are learnt: Menon et al. 2021, arXiv:2007.07314).
     """
     with torch.no_grad():
         network.head.bias += torch.tensor(by)
