@@ -52,7 +52,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
     "without healthy heads": Configuration(keep=_not("healthy", "phantom")),
     "without phantoms": Configuration(keep=_not("phantom")),
     "with uptake in every glioma": Configuration(change=lambda plan: replace(plan, looks=replace(plan.looks, uptake=()))),
-    "without other sequences and strengths": Configuration(change=lambda plan: replace(plan, looks=Looks(uptake=plan.looks.uptake))),
+    "without other sequences, strengths and blur": Configuration(change=lambda plan: replace(plan, looks=Looks(uptake=plan.looks.uptake))),
     "without pasted tumours": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, paste=0.0))),
     "with tumours healed, too": Configuration(change=lambda plan: replace(plan, shares=replace(plan.shares, heal=0.1))),
 }

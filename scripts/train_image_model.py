@@ -60,7 +60,9 @@ def main(
     seven_bits: Annotated[bool, typer.Option("--seven-bits", help="weights of 7 bits, for x86 without VNNI")] = False,
     learned_from: Annotated[
         list[str],
-        typer.Option(metavar="NAME|LICENCE|CITATION", help="what DATA and --head are; else the bundled network's sources are named"),
+        typer.Option(
+            metavar="NAME|LICENCE|CITATION", help="what DATA and --head are (then nothing is added to evidence); else our sets are named"
+        ),
     ] = [],  # noqa: B006
     quick: Annotated[bool, typer.Option("--quick", help="a run of minutes: its artifacts work, and are not to be relied on")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
