@@ -17,7 +17,7 @@ from models.manifest import sha256
 from models.training.data import Feed, Samples, strata
 from models.training.lesions import Shares
 from models.training.looks import Looks, Strength, Uptake
-from models.training.loop import Plan
+from models.training.loop import WEIGHTS, Plan
 from scripts.datasets import DataError, Examples, bundled_head, healthy_head, join, load
 from scripts.datasets.audit import audited
 from scripts.datasets.examples import Classes
@@ -73,7 +73,7 @@ def tensor(images: torch.Tensor) -> Floats:
 
 
 def digest(plan: Plan, examples: Examples, added: Sequence[float] = ADDED) -> str:
-    """sha256 over all that training hangs on: the plan, the adjustment, the recipe, and which slices were learnt as what."""
+    """sha256 over all that training hangs on: the plan, the weights, the adjustment, the recipe, and which slices were learnt as what."""
     slices = sorted(zip(examples.names, examples.labels.tolist(), examples.sources, strict=True))
-    said = {"plan": asdict(plan), "added": list(added), "recipe": RECIPE.id, "slices": slices}
+    said = {"plan": asdict(plan), "weights": WEIGHTS, "added": list(added), "recipe": RECIPE.id, "slices": slices}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -135,14 +135,16 @@ def test_other_data_get_nothing_added(tmp_path: Path, monkeypatch: pytest.Monkey
     assert asked == [learnt.ADDED, [0.0] * len(learnt.NAMES)]
 
 
-def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path) -> None:
-    """Another plan, or one slice less, is another training."""
+def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another plan, another weight, or one slice less, is another training."""
     examples = learnt.load(folder, learnt.RECIPE, learnt.NAMES, learnt.ABSENT)
     said = learnt.digest(TINY, examples)
     assert said == learnt.digest(TINY, examples)
     assert said != learnt.digest(replace(TINY, seed=1), examples)
     assert said != learnt.digest(TINY, examples, [0.0] * len(learnt.NAMES))
     assert said != learnt.digest(TINY, examples.take(np.arange(len(examples)) > 0))
+    monkeypatch.setitem(loop.SOURCE_WEIGHTS, "volume", 2.0)
+    assert said != learnt.digest(TINY, examples)
 
 
 def test_a_head_that_is_learnt_cannot_be_judged_by(folder: Path) -> None:
@@ -152,13 +154,16 @@ def test_a_head_that_is_learnt_cannot_be_judged_by(folder: Path) -> None:
         learnt.measured_heads([head], [head])
 
 
-def test_another_plan_does_not_go_on_with_this_one(tmp_path: Path) -> None:
-    """A folder with a run of other slices or another plan is refused, so no figure is that of other weights."""
+def test_another_plan_does_not_go_on_with_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a run of other slices, another plan or other weights of its losses is refused, so no figure is of another training."""
     feed = data.Feed(0.3, 0.25)
     loop.train_fp32(samples(labels=[0, 1, 2, 3]), feed, TINY, tmp_path)
     for slices, plan in ((samples(labels=[0, 1, 2, 2]), TINY), (samples(labels=[0, 1, 2, 3]), replace(TINY, rate=1e-4))):
         with pytest.raises(loop.OtherRun, match="another plan or other slices"):
             loop.train_fp32(slices, feed, plan, tmp_path)
+    monkeypatch.setitem(loop.WEIGHTS, "cells", 1.0)
+    with pytest.raises(loop.OtherRun, match="another plan or other slices"):
+        loop.train_fp32(samples(labels=[0, 1, 2, 3]), feed, TINY, tmp_path)
 
 
 def test_phantoms_teach_what_was_painted() -> None:

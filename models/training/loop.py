@@ -29,6 +29,7 @@ SOURCE_WEIGHTS = {
 }
 TUMOUR_WEIGHTS = {"web": 3.0}  # besides, of its tumours: a hundred from anywhere beside a thousand and a half of two hospitals
 TUMOUR_CELLS = 4.0  # weight of a cell with tumour against one without: there are about thirty times fewer
+WEIGHTS = {"source": SOURCE_WEIGHTS, "tumour": TUMOUR_WEIGHTS, "cells": TUMOUR_CELLS}
 
 
 class OtherRun(Exception):
@@ -131,9 +132,9 @@ def fast_bf16() -> bool:
 
 
 def fingerprint(samples: Samples, plan: Plan) -> str:
-    """sha256 over the plan and what is learnt: labels, and of every slice its mean and its mask's."""
+    """sha256 over the plan, the weights and what is learnt: labels, and of every slice its mean and its mask's."""
     means = [found.float().mean((1, 2)).numpy().tobytes() for found in (samples.images, samples.masks)]
-    return hashlib.sha256(b"".join([repr(plan).encode(), samples.labels.numpy().tobytes(), *means])).hexdigest()
+    return hashlib.sha256(b"".join([repr(plan).encode(), repr(WEIGHTS).encode(), samples.labels.numpy().tobytes(), *means])).hexdigest()
 
 
 def _save(path: Path, parts: dict, epochs: int, of: str) -> None:
