@@ -32,6 +32,7 @@ NEVER = Uptake(0.0, 1.0, 1.0)
 UPTAKE = tuple(Uptake(0.3, 0.45, 1.0) if name == "glioma" else NEVER for name in NAMES)
 PASTED = 0.15  # of the slices without tumour get one of another head, and tumours of elsewhere are found more often
 ADDED = tuple(ADJUSTED.get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
+NOTHING = (0.0,) * len(NAMES)  # what is added where data are not our own sets
 # Tumours from elsewhere are whiter, smoother or more mottled than what is learnt, and not all of them on T1; a glioma's ring stays one.
 STRENGTH = {"glioma": Strength(0.1, rings=True), "meningioma": Strength(0.25, rings=False), "pituitary": Strength(0.1, rings=False)}
 LOOKS = Looks(0.1, UPTAKE, tuple(STRENGTH.get(name, Strength(0.0, rings=False)) for name in NAMES), soft=0.12)
@@ -70,6 +71,11 @@ def samples(examples: Examples) -> Samples:
 def tensor(images: torch.Tensor) -> Floats:
     """Grey slices (n, size, size) -> (n, channel, size, size): what serving would feed the network."""
     return np.ascontiguousarray(FEED(images.float()[:, None]).numpy())
+
+
+def written(added: Sequence[float]) -> str:
+    """What was added to each label's evidence, as leave_out.csv and the metadata of an ONNX file hold it."""
+    return " ".join(f"{by:g}" for by in added)
 
 
 def digest(plan: Plan, examples: Examples, added: Sequence[float] = ADDED) -> str:

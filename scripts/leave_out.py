@@ -27,7 +27,7 @@ from models.training.data import strata, widened
 from models.training.loop import OtherRun, Plan, train_fp32
 from models.training.network import Network, adjusted, against, strongest
 from scripts.datasets import DataError, Examples
-from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, digest, measured_heads, read, samples
+from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, digest, measured_heads, read, samples, written
 from scripts.study_rule import head_area
 
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
@@ -93,6 +93,9 @@ def main(
     out: Annotated[Path, typer.Option(help="folder of the table")] = Path("docs/measured"),
     run: Annotated[list[str], typer.Option(help="only these: fold0 ..., web, half")] = [],  # noqa: B006
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
+    nothing_added: Annotated[
+        bool, typer.Option("--nothing-added", help="add nothing to evidence, as a training with --learned-from does")
+    ] = False,
 ) -> None:
     """Trains without parts of DATA and reads them."""
     torch.set_num_threads(2)
@@ -103,25 +106,29 @@ def main(
         if wrong := set(run) - known.keys():
             raise DataError(f"--run {', '.join(sorted(wrong))}: no such run with this data; there are {', '.join(known)}")
         for name in run or known:
-            leave_out(name, known[name], examples, others, FULL, work / name)
+            leave_out(name, known[name], examples, others, FULL, work / name, NOTHING if nothing_added else ADDED)
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     collect(work, out / "leave_out.csv", known)
 
 
-def leave_out(name: str, parts: Parts, examples: Examples, others: Examples | None, plan: Plan, work: Path) -> None:
-    """Trains without `parts`, and writes rows and maps of them and of `others`. Raises OtherRun where `work` holds another run."""
+def leave_out(
+    name: str, parts: Parts, examples: Examples, others: Examples | None, plan: Plan, work: Path, added: Sequence[float] = ADDED
+) -> None:
+    """Trains without `parts`, adds `added` to each label's evidence, and writes rows and maps of them and of `others`. Raises OtherRun
+    where `work` holds another run.
+    """
     learnt = examples.take(~left_out(examples, parts))
     sets = {**{title: examples.take(choose(examples)) for title, choose in parts.items()}, **_by_part(others)}
-    of = _digest(plan, learnt, sets)
+    of = _digest(plan, learnt, sets, added)
     if _done(work / "maps.npz", of):
         return
-    network = adjusted(train_fp32(samples(learnt), FEED, plan, work), ADDED)
+    network = adjusted(train_fp32(samples(learnt), FEED, plan, work), added)
     rows, maps = [], []
     for title, found in sets.items():
         evidence = evidence_of(network, found)
-        rows += [{"run": name, "part": title, **row} for row in _rows(found, evidence)]
+        rows += [{"run": name, "part": title, **row} for row in _rows(found, evidence, added)]
         maps.append(evidence.astype(np.float16))
     write(work / "rows.csv", rows)
     masks = np.concatenate([found.masks[:, ::2, ::2] > 0 for found in sets.values()])  # at half the size
@@ -131,9 +138,9 @@ def leave_out(name: str, parts: Parts, examples: Examples, others: Examples | No
     (work / "maps.part").replace(work / "maps.npz")
 
 
-def _digest(plan: Plan, learnt: Examples, sets: Mapping[str, Examples]) -> str:
+def _digest(plan: Plan, learnt: Examples, sets: Mapping[str, Examples], added: Sequence[float]) -> str:
     read_by = [f"{title}: {name}" for title, found in sets.items() for name in found.names]
-    return hashlib.sha256("\n".join([digest(plan, learnt), *read_by]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([digest(plan, learnt, added), *read_by]).encode()).hexdigest()
 
 
 def _done(maps: Path, of: str) -> bool:
@@ -142,7 +149,7 @@ def _done(maps: Path, of: str) -> bool:
     with np.load(maps) as stored:
         if str(stored["of"]) == of:
             return True
-    what = "name another --work, or remove it; where only ADJUSTED is another, its maps.npz alone, and it is not trained again"
+    what = "name another --work, or remove it; where only what is added is another, its maps.npz alone, and it is not trained again"
     raise OtherRun(f"{maps.parent}: holds a run of another plan or other slices; {what}")
 
 
@@ -161,7 +168,7 @@ def evidence_of(network: Network, examples: Examples) -> NDArray[np.float32]:
     return found
 
 
-def _rows(examples: Examples, evidence: NDArray[np.float32]) -> Iterator[dict[str, object]]:
+def _rows(examples: Examples, evidence: NDArray[np.float32], added: Sequence[float]) -> Iterator[dict[str, object]]:
     logits = strongest(torch.from_numpy(evidence)).numpy()
     pointed = points(evidence, examples)
     for k, stratum in enumerate(strata(samples(examples))):
@@ -173,7 +180,7 @@ def _rows(examples: Examples, evidence: NDArray[np.float32]) -> Iterator[dict[st
             "file": examples.names[k],
             "truth": NAMES[examples.labels[k]],
             **{f"fp32_{name}": f"{logit:.3f}" for name, logit in zip(NAMES, logits[k], strict=True)},
-            "added": " ".join(f"{by:g}" for by in ADDED),
+            "added": written(added),
             **pointed[k],
         }
 

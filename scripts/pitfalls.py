@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import onnx
 import torch
 import typer
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from models.training.loop import Plan
 from models.training.network import Network, adjusted
 from models.training.qat import Rounding, quantise
 from scripts.datasets import DataError, Examples, join
-from scripts.learnt import ADDED, CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
+from scripts.learnt import CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
 from scripts.model_card import ABSENT, RECIPE
 
 LEARNT = 1200  # slices that the ways are made from
@@ -71,10 +72,10 @@ def main(
     try:
         found = read(data, leave_out=True)
         sets = sets_of(found.take(found.sealed), healthy)
+        rows = list(pitfalls(work, some(found.take(~found.sealed)), sets))
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    rows = list(pitfalls(work, some(found.take(~found.sealed)), sets))
     write(out / "pitfalls.csv", rows)
     write(out / "batches.csv", list(batches(work, sets)))
 
@@ -98,7 +99,7 @@ def pitfalls(work: Path, learnt: Samples, sets: Sets, plan: Plan = PLAN, ways: M
     """Rows of pitfalls.csv: fp32, every way, and the twin that serves."""
     network, folder = Network(), work / "pitfalls"
     network.load_state_dict(torch.load(work / "fp32.pt", map_location="cpu", weights_only=True)["network"])
-    adjusted(network, ADDED)
+    adjusted(network, added_to(work / "artifacts" / "model_fp32.onnx"))
     fp32 = Session(work / "artifacts" / "model_fp32.onnx").run(sets.tensor).logits
     yield from scores("fp32", sets, fp32, fp32)
     for name, rounding in ways.items():
@@ -108,6 +109,14 @@ def pitfalls(work: Path, learnt: Samples, sets: Sets, plan: Plan = PLAN, ways: M
         export(twin, path, labels=NAMES, absent=ABSENT, recipe_id=RECIPE.id)
         yield from scores(name, sets, Session(path).run(sets.tensor).logits, fp32)
     yield from scores(SERVED, sets, Session(work / "artifacts" / "model_int8.onnx").run(sets.tensor).logits, fp32)
+
+
+def added_to(model: Path) -> list[float]:
+    """What its training added to each label's evidence, as the file says. Raises DataError."""
+    said = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+    if "added" not in said:
+        raise DataError(f"{model}: does not say what was added to each label's evidence, for it is of an older training; train again")
+    return [float(by) for by in said["added"].split()]
 
 
 def scores(method: str, sets: Sets, logits: Floats, fp32: Floats) -> Iterator[Row]:

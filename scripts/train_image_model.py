@@ -34,7 +34,7 @@ from pipeline.records import Variant
 from scripts import model_report
 from scripts.datasets import DataError, Examples
 from scripts.judged import judged
-from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, QUICK, digest, measured_heads, read, samples, tensor
+from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, QUICK, digest, measured_heads, read, samples, tensor, written
 from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START
 from scripts.typical import ranges
@@ -79,7 +79,7 @@ def main(
     named = [*map(_source, learned_from), COLIN] if learned_from else [*SETS, COLIN, *_heads(head)]
     sources = [*named, START]
     rounding = Rounding(reduce_range=seven_bits)
-    added = [0.0] * len(NAMES) if learned_from else ADDED  # chosen on parts of our own sets
+    added = NOTHING if learned_from else ADDED  # chosen on parts of our own sets
     manifest = run(examples, measured, out, work, docs, plan, version, device=device, rounding=rounding, sources=sources, added=added)
     said = manifest.gate
     if said is not None:
@@ -121,9 +121,8 @@ def run(
     network = adjusted(train_fp32(samples(learnt), FEED, plan, work, device), added)
     twin = quantise(network, samples(learnt), FEED, plan, work, rounding)
     new = work / "artifacts"
-    sessions = _export(
-        new, network, twin, {"training": digest(plan, learnt, added), "data": "; ".join(source.citation for source in sources)}
-    )
+    said = {"training": digest(plan, learnt, added), "data": "; ".join(source.citation for source in sources), "added": written(added)}
+    sessions = _export(new, network, twin, said)
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")
     manifest = _described(new, version, sessions, sources, ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), RECIPE))

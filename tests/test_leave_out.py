@@ -16,7 +16,7 @@ from models.training.data import Samples  # noqa: E402
 from models.training.network import Network  # noqa: E402
 from scripts import leave_out, study_rule, train_image_model  # noqa: E402
 from scripts.datasets import Examples  # noqa: E402
-from scripts.learnt import ADDED, CLEAR, NAMES  # noqa: E402
+from scripts.learnt import ADDED, CLEAR, NAMES, NOTHING  # noqa: E402
 from scripts.report import material  # noqa: E402
 
 SIDE = 224
@@ -107,8 +107,9 @@ def test_what_is_left_out_is_not_learnt(tmp_path: Path, monkeypatch: pytest.Monk
         leave_out.leave_out("fold0", RUNS["fold0"], MANY.take(np.arange(len(MANY)) > 8), None, loop.Plan(), work)
 
 
-def test_what_is_read_is_the_network_as_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows and maps hold what is added to each label's evidence after training."""
+@pytest.mark.parametrize("added", [ADDED, NOTHING])
+def test_what_is_read_is_the_network_as_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: tuple[float, ...]) -> None:
+    """Rows and maps hold what is added to each label's evidence after training, and rows say it."""
 
     def blank(*_: object) -> Network:
         network = Network().eval()
@@ -117,11 +118,12 @@ def test_what_is_read_is_the_network_as_it_serves(tmp_path: Path, monkeypatch: p
         return network
 
     monkeypatch.setattr(leave_out, "train_fp32", blank)
-    leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), _made(tmp_path / "fold0"))
+    leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), _made(tmp_path / "fold0"), added)
     for row in leave_out.rows_of(tmp_path / "fold0" / "rows.csv"):
-        assert [float(row[f"fp32_{name}"]) for name in NAMES] == pytest.approx(ADDED)
+        assert [float(row[f"fp32_{name}"]) for name in NAMES] == pytest.approx(added)
+        assert [float(by) for by in row["added"].split()] == list(added)
     with np.load(tmp_path / "fold0" / "maps.npz") as stored:
-        assert np.allclose(stored["maps"].mean((0, 2, 3)), ADDED, atol=1e-3)
+        assert np.allclose(stored["maps"].mean((0, 2, 3)), added, atol=1e-3)
 
 
 def test_rows_of_runs_that_are_not_here_stay_in_the_table(tmp_path: Path) -> None:

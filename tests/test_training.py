@@ -24,7 +24,7 @@ from models.training.export import ExportError, check_parity  # noqa: E402
 from models.training.imagenet import load_imagenet  # noqa: E402
 from models.training.loop import misplaced  # noqa: E402
 from models.training.network import Network, against, conv, pool  # noqa: E402
-from scripts import learnt, train_image_model  # noqa: E402
+from scripts import learnt, pitfalls, train_image_model  # noqa: E402
 from scripts.datasets import bundled_head  # noqa: E402
 from scripts.datasets.phantoms import phantoms  # noqa: E402
 from scripts.model_card import LABELS  # noqa: E402
@@ -107,6 +107,7 @@ def test_the_whole_run_ends_with_artifacts_and_is_resumable(folder: Path, tmp_pa
     with torch.no_grad():
         before = pool(learnt_alone(torch.from_numpy(image)), ABSENT)
     assert np.allclose(Session(out / "model_fp32.onnx").run(image).logits - before.numpy(), learnt.ADDED, atol=1e-3)
+    assert pitfalls.added_to(out / "model_fp32.onnx") == list(learnt.ADDED)
     monkeypatch.setattr(qat, "teach", lambda *_: pytest.fail("taught twice"))
     assert train_image_model.run(*arguments).artifacts == first.artifacts
 
@@ -132,7 +133,7 @@ def test_other_data_get_nothing_added(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     for more in ([], ["--learned-from", "Mine|CC0|me"]):
         assert CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), *more]).exit_code == 0
-    assert asked == [learnt.ADDED, [0.0] * len(learnt.NAMES)]
+    assert asked == [learnt.ADDED, learnt.NOTHING]
 
 
 def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
