@@ -145,7 +145,7 @@ def test_the_tables_have_the_columns_that_the_report_reads() -> None:
     found = MANY.take(np.array(MANY.sources) == "volume")
     maps = np.zeros((len(found), 4, 14, 14), np.float32)
     [case, *_] = study_rule.studies_of(found, maps, "run")
-    [row, *_] = leave_out._rows(found, maps)
+    [row, *_] = leave_out._rows(found, maps, ADDED)
     slice_row = {"run": "", "part": "", **{key: str(value) for key, value in row.items()}}
     written = {
         "leave_out.csv": slice_row.keys() - {f"fp32_{name}" for name in NAMES},
