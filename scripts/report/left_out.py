@@ -181,8 +181,9 @@ def _ablation(material: Material) -> str:
     said = (
         "The same short training with one thing changed, or two, on slices that each network never saw (scripts/ablation.py). All rows\n"
         "are of 1.1.0: before the loss for the place, gliomas without uptake, the weight of tumours of other origins, six of the healthy\n"
-        "heads, and what came with 1.4.0 (one channel, a shorter beginning, pasted tumours, which the whole has now) and 1.4.1; those of\n"
-        "the whole and of made-up lesions are of before the weight of phantoms rose from 0.4 to 0.5."
+        "heads, what came with 1.4.0 (one channel, a shorter beginning, pasted tumours, which the whole has now), 1.4.1 and 1.5.0 (other\n"
+        "sequences, strengths and blur); those of the whole and of made-up lesions are of before the weight of phantoms rose from 0.4\n"
+        "to 0.5."
     )
     return section(title, said, table(["configuration", "part", "slices", *(c.replace("_", " ") for c in columns)], told))
 
