@@ -128,8 +128,8 @@ UNKNOWN = (  # what it was never taught or is known to read badly: (what, what h
     ("No contrast", "tumours were learnt after gadolinium; without it many are missed"),
     (
         "T2, FLAIR, diffusion and CT",
-        "T2 was learnt only as imitations made from T1 slices, the others not on purpose, and no answer on them was measured by itself; the "
-        "rules that choose a series keep all of them out, as far as their headers tell",
+        "T2 was learnt only as imitations made from T1 slices, the others not on purpose, and no answer on them was measured by itself; "
+        "the rules that choose a series keep all of them out, as far as their headers tell",
     ),
     ("Low field", "no field strength is told for what was learnt, and nothing was measured on such scanners"),
     ("Cut-off heads", "a field of view that ends within the head was learnt as an augmentation only"),
