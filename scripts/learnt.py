@@ -78,8 +78,12 @@ def written(added: Sequence[float]) -> str:
     return " ".join(f"{by:g}" for by in added)
 
 
-def digest(plan: Plan, examples: Examples, added: Sequence[float] = ADDED) -> str:
-    """sha256 over all that training hangs on: the plan, the weights, the adjustment, the recipe, and which slices were learnt as what."""
+def digest(plan: Plan, examples: Examples, added: Sequence[float] = ADDED, teachers: Sequence[str] = ()) -> str:
+    """sha256 over all that training hangs on: the plan, the weights, the adjustment, the recipe, which slices were learnt as what, and
+    the networks that taught it on.
+    """
     slices = sorted(zip(examples.names, examples.labels.tolist(), examples.sources, strict=True))
     said = {"plan": asdict(plan), "weights": WEIGHTS, "added": list(added), "recipe": RECIPE.id, "slices": slices}
+    if teachers:
+        said |= {"teachers": list(teachers)}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
     python -m scripts.leave_out --data DIR --head S1.nii.gz --healthy mni152.nii.gz
     python -m scripts.leave_out --data DIR --run fold0
 
-    read > for each run: train without its parts > read these parts with the network > rows, maps
+    read > for each run: train without its parts > be taught on > read these parts with the network > rows, maps
 
 Writes docs/measured/leave_out.csv (names of files, truth, logits; no pictures) and `--work`/<run>/maps.npz, which scripts/study_rule.py
 reads. A run that is done is not trained again. scripts/ablation.py asks the same way what each ingredient is worth.
@@ -15,6 +15,7 @@ import csv
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,10 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from models.training.data import strata, widened
-from models.training.loop import OtherRun, Plan, train_fp32
+from models.training.data import Samples, strata, widened
+from models.training.loop import OtherRun, Plan, fingerprint, train_fp32
 from models.training.network import Network, adjusted, against, strongest
+from models.training.teachers import taught_on
 from scripts.datasets import DataError, Examples
 from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, digest, measured_heads, read, samples, written
 from scripts.study_rule import head_area
@@ -96,6 +98,7 @@ def main(
     nothing_added: Annotated[
         bool, typer.Option("--nothing-added", help="add nothing to evidence, as a training with --learned-from does")
     ] = False,
+    teachers: Annotated[int, typer.Option(min=0, help="further networks for each run, of other seeds, that teach its network on")] = 0,
 ) -> None:
     """Trains without parts of DATA and reads them."""
     torch.set_num_threads(2)
@@ -106,7 +109,7 @@ def main(
         if wrong := set(run) - known.keys():
             raise DataError(f"--run {', '.join(sorted(wrong))}: no such run with this data; there are {', '.join(known)}")
         for name in run or known:
-            leave_out(name, known[name], examples, others, FULL, work / name, NOTHING if nothing_added else ADDED)
+            leave_out(name, known[name], examples, others, FULL, work / name, NOTHING if nothing_added else ADDED, teachers)
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
@@ -114,21 +117,28 @@ def main(
 
 
 def leave_out(
-    name: str, parts: Parts, examples: Examples, others: Examples | None, plan: Plan, work: Path, added: Sequence[float] = ADDED
+    name: str,
+    parts: Parts,
+    examples: Examples,
+    others: Examples | None,
+    plan: Plan,
+    work: Path,
+    added: Sequence[float] = ADDED,
+    teachers: int = 0,
 ) -> None:
-    """Trains without `parts`, adds `added` to each label's evidence, and writes rows and maps of them and of `others`. Raises OtherRun
-    where `work` holds another run.
+    """Trains without `parts`, has `teachers` of other seeds that learnt the same teach on, adds `added` to each label's evidence, and
+    writes rows and maps of them and of `others`. Raises OtherRun where `work` holds another run.
     """
     learnt = examples.take(~left_out(examples, parts))
     sets = {**{title: examples.take(choose(examples)) for title, choose in parts.items()}, **_by_part(others)}
-    of = _digest(plan, learnt, sets, added)
+    of = _digest(plan, learnt, sets, added, teachers)
     if _done(work / "maps.npz", of):
         return
-    network = adjusted(train_fp32(samples(learnt), FEED, plan, work), added)
+    network = adjusted(_trained(samples(learnt), plan, work, teachers), added)
     rows, maps = [], []
     for title, found in sets.items():
         evidence = evidence_of(network, found)
-        rows += [{"run": name, "part": title, **row} for row in _rows(found, evidence, added)]
+        rows += [{"run": name, "part": title, **row} for row in _rows(found, evidence, added, teachers)]
         maps.append(evidence.astype(np.float16))
     write(work / "rows.csv", rows)
     masks = np.concatenate([found.masks[:, ::2, ::2] > 0 for found in sets.values()])  # at half the size
@@ -138,9 +148,37 @@ def leave_out(
     (work / "maps.part").replace(work / "maps.npz")
 
 
-def _digest(plan: Plan, learnt: Examples, sets: Mapping[str, Examples], added: Sequence[float]) -> str:
+def _trained(learnt: Samples, plan: Plan, work: Path, teachers: int) -> Network:
+    """Taught on, where there are `teachers`."""
+    network = train_fp32(learnt, FEED, plan, work)
+    seeds = [plan.seed + 100 * (k + 1) for k in range(teachers)]
+    others = [train_fp32(learnt, FEED, replace(plan, seed=seed), work / f"seed{seed}") for seed in seeds]
+    return taught_on(network, others, learnt, FEED, plan, work)
+
+
+def networks_of(work: Path, examples: Examples, plan: Plan) -> list[Network]:
+    """What every run with `examples` made in `work`, before it was taught on. Raises DataError where one is not whole, or learnt other
+    slices than its run with `examples`: it may have seen what is sealed.
+    """
+    return [_network_of(work / name / "fp32.pt", examples.take(~left_out(examples, parts)), plan) for name, parts in runs(examples).items()]
+
+
+def _network_of(path: Path, learnt: Examples, plan: Plan) -> Network:
+    if not path.exists():
+        raise DataError(f"{path}: is not there; python -m scripts.leave_out with the same --data and --head makes it (--work)")
+    saved, network = torch.load(path, map_location="cpu", weights_only=True), Network()
+    if saved["epochs"] != len(plan.sizes):
+        raise DataError(f"{path}: has {saved['epochs']} of {len(plan.sizes)} epochs; the same scripts.leave_out goes on with it")
+    if saved["of"] != fingerprint(samples(learnt), plan):
+        raise DataError(f"{path}: learnt other slices, or by another plan; run scripts.leave_out with the same --data and --head")
+    network.load_state_dict(saved["network"])
+    return network.eval()
+
+
+def _digest(plan: Plan, learnt: Examples, sets: Mapping[str, Examples], added: Sequence[float], teachers: int) -> str:
     read_by = [f"{title}: {name}" for title, found in sets.items() for name in found.names]
-    return hashlib.sha256("\n".join([digest(plan, learnt, added), *read_by]).encode()).hexdigest()
+    taught_by = [f"{teachers} of other seeds"] if teachers else []
+    return hashlib.sha256("\n".join([digest(plan, learnt, added, taught_by), *read_by]).encode()).hexdigest()
 
 
 def _done(maps: Path, of: str) -> bool:
@@ -168,7 +206,7 @@ def evidence_of(network: Network, examples: Examples) -> NDArray[np.float32]:
     return found
 
 
-def _rows(examples: Examples, evidence: NDArray[np.float32], added: Sequence[float]) -> Iterator[dict[str, object]]:
+def _rows(examples: Examples, evidence: NDArray[np.float32], added: Sequence[float], teachers: int) -> Iterator[dict[str, object]]:
     logits = strongest(torch.from_numpy(evidence)).numpy()
     pointed = points(evidence, examples)
     for k, stratum in enumerate(strata(samples(examples))):
@@ -181,6 +219,7 @@ def _rows(examples: Examples, evidence: NDArray[np.float32], added: Sequence[flo
             "truth": NAMES[examples.labels[k]],
             **{f"fp32_{name}": f"{logit:.3f}" for name, logit in zip(NAMES, logits[k], strict=True)},
             "added": written(added),
+            "teachers": teachers,
             **pointed[k],
         }
 

@@ -2,7 +2,7 @@
 
     python -m scripts.pitfalls --data DIR --work runs/train --out docs/measured
 
-One fp32 network (`--work`/fp32.pt) is made int8 in several ways, and every way is measured in ONNX Runtime on slices that were not learnt.
+One fp32 network (of `--work`) is made int8 in several ways, and every way is measured in ONNX Runtime on slices that were not learnt.
 It reports and chooses nothing, so these are the sealed ones. The twin that serves is not made
 again: its row is `--work`/artifacts/model_int8.onnx. The other ways see 160 slices of calibration and 1,200 slices to draw them from, and
 teaching by labels takes 60 steps: a short run, so its row says less than the others.
@@ -29,6 +29,7 @@ from models.training.export import export
 from models.training.loop import Plan
 from models.training.network import Network, adjusted
 from models.training.qat import Rounding, quantise
+from models.training.teachers import latest
 from scripts.datasets import DataError, Examples, join
 from scripts.learnt import CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
 from scripts.model_card import ABSENT, RECIPE
@@ -60,7 +61,7 @@ class Sets(NamedTuple):
 @app.command()
 def main(
     data: Annotated[Path, typer.Option(help="folder with slices.csv and volumes.csv")],
-    work: Annotated[Path, typer.Option(help="of the training run: fp32.pt, artifacts/")] = Path("runs/train"),
+    work: Annotated[Path, typer.Option(help="of the training run: its checkpoints, artifacts/")] = Path("runs/train"),
     out: Annotated[Path, typer.Option(help="where the two tables go")] = Path("docs/measured"),
     healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that was not learnt; may be given several times")] = [],  # noqa: B006
 ) -> None:
@@ -98,7 +99,7 @@ def some(learnt: Examples, count: int = LEARNT) -> Samples:
 def pitfalls(work: Path, learnt: Samples, sets: Sets, plan: Plan = PLAN, ways: Mapping[str, Rounding] = WAYS) -> Iterator[Row]:
     """Rows of pitfalls.csv: fp32, every way, and the twin that serves."""
     network, folder = Network(), work / "pitfalls"
-    network.load_state_dict(torch.load(work / "fp32.pt", map_location="cpu", weights_only=True)["network"])
+    network.load_state_dict(torch.load(latest(work), map_location="cpu", weights_only=True)["network"])
     adjusted(network, added_to(work / "artifacts" / "model_fp32.onnx"))
     fp32 = Session(work / "artifacts" / "model_fp32.onnx").run(sets.tensor).logits
     yield from scores("fp32", sets, fp32, fp32)

@@ -2,7 +2,8 @@
 
     python -m scripts.train_image_model --data DIR --out models/zoo/brain_tumor_4class
 
-    read > fp32 > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish > report, card
+    read > fp32 > be taught on > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish
+         > report, card
 
 Trained on folds 0-3, patients 01-05, the bundled healthy head, phantoms and every `--head`; fold 4 and patient 06 are for the gate alone.
 `--healthy` names healthy heads that are only measured. Checkpoints lie in `--work`: the same command goes on where it was cut off; another
@@ -17,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -27,20 +28,22 @@ from models import gate, golden, record
 from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Trait, sha256, write
 from models.runtime import Session
 from models.training.export import check_answers, check_integers, export
-from models.training.loop import Plan, train_fp32
+from models.training.loop import OtherRun, Plan, train_fp32
 from models.training.network import Network, adjusted
 from models.training.qat import Rounding, quantise
+from models.training.teachers import taught_on, weights_digest
 from pipeline.records import Variant
 from scripts import model_report
 from scripts.datasets import DataError, Examples
 from scripts.judged import judged
 from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, QUICK, digest, measured_heads, read, samples, tensor, written
+from scripts.leave_out import networks_of
 from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
-VERSION = "1.5.0"
+VERSION = "1.6.0"
 Sessions = dict[Variant, Session]
 Ranges = dict[Trait, tuple[float, float]]
 PART = 256  # slices at once
@@ -57,6 +60,9 @@ def main(
     healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that is judged and never learnt")] = [],  # noqa: B006
     docs: Annotated[Path, typer.Option(help="folder of the report: model-report.md, model-card.md, measured/")] = Path("docs"),
     device: Annotated[str, typer.Option(help="where fp32 learns: cpu, cuda, cuda:1 ...")] = "cpu",
+    teachers: Annotated[
+        Path | None, typer.Option(help="--work of scripts.leave_out with the same data and --head: its networks teach this one on")
+    ] = None,
     seven_bits: Annotated[bool, typer.Option("--seven-bits", help="weights of 7 bits, for x86 without VNNI")] = False,
     learned_from: Annotated[
         list[str],
@@ -73,14 +79,19 @@ def main(
     work, plan, version = (work / "quick", QUICK, "0.0.0") if quick else (work, FULL, VERSION)
     try:
         examples, measured = read(data, head, skip_bad=skip_bad, leave_out=leave_out), measured_heads(healthy, head)
+        taught_by = networks_of(teachers, examples.take(~examples.sealed), FULL) if teachers else []
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     named = [*map(_source, learned_from), COLIN] if learned_from else [*SETS, COLIN, *_heads(head)]
     sources = [*named, START]
-    rounding = Rounding(reduce_range=seven_bits)
     added = NOTHING if learned_from else ADDED  # chosen on parts of our own sets
-    manifest = run(examples, measured, out, work, docs, plan, version, device=device, rounding=rounding, sources=sources, added=added)
+    how: Any = {"device": device, "rounding": Rounding(reduce_range=seven_bits), "sources": sources, "added": added, "teachers": taught_by}
+    try:
+        manifest = run(examples, measured, out, work, docs, plan, version, **how)
+    except OtherRun as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
     said = manifest.gate
     if said is not None:
         print(f"{manifest.name} {manifest.version}: {said.verdict}", *said.reasons, *said.remarks, sep="\n  ")
@@ -115,13 +126,16 @@ def run(
     rounding: Rounding = Rounding(),  # noqa: B008 - frozen
     sources: Sequence[DataSource] = LEARNED_FROM,
     added: Sequence[float] = ADDED,
+    teachers: Sequence[Network] = (),
 ) -> Manifest:
     """The whole run; returns the manifest that it wrote. Raises ExportError."""
     learnt, sealed = examples.take(~examples.sealed), examples.take(examples.sealed)
-    network = adjusted(train_fp32(samples(learnt), FEED, plan, work, device), added)
+    trained = train_fp32(samples(learnt), FEED, plan, work, device)
+    network = adjusted(taught_on(trained, teachers, samples(learnt), FEED, plan, work, device), added)
     twin = quantise(network, samples(learnt), FEED, plan, work, rounding)
     new = work / "artifacts"
-    said = {"training": digest(plan, learnt, added), "data": "; ".join(source.citation for source in sources), "added": written(added)}
+    of = digest(plan, learnt, added, [weights_digest(teacher) for teacher in teachers])
+    said = {"training": of, "data": "; ".join(source.citation for source in sources), "added": written(added)}
     sessions = _export(new, network, twin, said)
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")

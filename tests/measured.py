@@ -103,8 +103,9 @@ def _heads() -> dict[str, tuple[str, list[Sequence[object]]]]:
         truth = np.full(24, CLEAR) if source == "healthy" else np.arange(24) % 4 if source != "volume" else np.arange(24) % 2 * CLEAR
         for k, (label, said) in enumerate(zip(truth, logits(truth, rng), strict=True)):
             where = ("", "") if label == CLEAR else (int(k % 20 != 1), f"{0.6 + 0.01 * (k % 20):.3f}")
-            words = ("fold0", part, source, "axial", "normal" if label == CLEAR else "obvious", f"{part} {k // 8}", f"{part}/{k}.jpg")
-            rows.append((*words, LABELS[label], *(f"{x:.4f}" for x in said), "0 0 0 0", *where))
+            run = "web" if part == "web" else "fold0"
+            words = (run, part, source, "axial", "normal" if label == CLEAR else "obvious", f"{part} {k // 8}", f"{part}/{k}.jpg")
+            rows.append((*words, LABELS[label], *(f"{x:.4f}" for x in said), "0 0 0 0", int(part == "web"), *where))
     called = ("glioma", 20, "present", "glioma", 0.99, 1, 0.71, 10, 9, 0)
     studies = [("fold0", "volume", f"btp0{k}_{date}", *called) for k in (1, 2) for date in (1, 2)]
     studies += [
@@ -114,7 +115,7 @@ def _heads() -> dict[str, tuple[str, list[Sequence[object]]]]:
     studies += [("fold1", "run", f"run b{k}", LABELS[k % 4], 8, "present", "glioma", 0.9, 1, "", 8, 8, 0) for k in range(8)]
     logit_names = ",".join(f"fp32_{label}" for label in LABELS)
     return {
-        "leave_out.csv": (f"run,part,source,plane,stratum,block,file,truth,{logit_names},added,pointed,dice", rows),
+        "leave_out.csv": (f"run,part,source,plane,stratum,block,file,truth,{logit_names},added,teachers,pointed,dice", rows),
         "leave_out_studies.csv": ("run,kind,study,truth,slices,call,label,probability,key_inside,dice,tumour_slices,found,false", studies),
     }
 

@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="needs the train extra")
+torch = pytest.importorskip("torch", reason="needs the train extra")
 pytestmark = pytest.mark.train
+
+from typer.testing import CliRunner  # noqa: E402
 
 from models.manifest import Label, Manifest  # noqa: E402
 from models.training import loop  # noqa: E402
 from models.training.data import Samples  # noqa: E402
 from models.training.network import Network  # noqa: E402
 from scripts import leave_out, study_rule, train_image_model  # noqa: E402
-from scripts.datasets import Examples  # noqa: E402
-from scripts.learnt import ADDED, CLEAR, NAMES, NOTHING  # noqa: E402
+from scripts.datasets import Examples, join  # noqa: E402
+from scripts.learnt import ADDED, CLEAR, NAMES, NOTHING, samples  # noqa: E402
 from scripts.report import material  # noqa: E402
 
 SIDE = 224
@@ -107,6 +109,66 @@ def test_what_is_left_out_is_not_learnt(tmp_path: Path, monkeypatch: pytest.Monk
         leave_out.leave_out("fold0", RUNS["fold0"], MANY.take(np.arange(len(MANY)) > 8), None, loop.Plan(), work)
 
 
+def test_teachers_learn_what_their_pupil_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who teaches has seen what is measured: each learnt the pupil's slices, from another seed and in a folder of its own."""
+    learnt: list[tuple[int, int, str]] = []
+    taught: list[int] = []
+
+    def trained(found: Samples, _feed: object, plan: loop.Plan, work: Path) -> Network:
+        learnt.append((len(found), plan.seed, work.name))
+        return Network().eval()
+
+    def teach(network: Network, others: list[Network], *_: object) -> Network:
+        taught.append(len(others))
+        return network
+
+    monkeypatch.setattr(leave_out, "train_fp32", trained)
+    monkeypatch.setattr(leave_out, "taught_on", teach)
+    work = _made(tmp_path / "fold0")
+    leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), work, teachers=2)
+    assert len({slices for slices, _, _ in learnt}) == 1 and taught == [2]
+    assert [row[1:] for row in learnt] == [(0, "fold0"), (100, "seed100"), (200, "seed200")]
+    with pytest.raises(loop.OtherRun):
+        leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), work, teachers=1)
+
+
+def test_only_networks_that_left_out_just_that_may_teach(tmp_path: Path) -> None:
+    """What is not there, not whole, or learnt other slices than its run is refused, and the message says what to do."""
+    plan, network = loop.Plan(sizes=(64,)), Network()
+
+    def made(name: str, epochs: int, found: Examples) -> None:
+        of = loop.fingerprint(samples(found.take(~leave_out.left_out(found, RUNS[name]))), plan)
+        (tmp_path / name).mkdir(exist_ok=True)
+        torch.save({"epochs": epochs, "of": of, "network": network.state_dict()}, tmp_path / name / "fp32.pt")
+
+    with pytest.raises(leave_out.DataError, match=r"fold0/fp32\.pt: is not there; .* makes it"):
+        leave_out.networks_of(tmp_path, MANY, plan)
+    for name in RUNS:
+        made(name, 1, MANY)
+    found = leave_out.networks_of(tmp_path, MANY, plan)
+    assert len(found) == len(RUNS) and not any(teacher.training for teacher in found)
+    made("web", 0, MANY)
+    with pytest.raises(leave_out.DataError, match="has 0 of 1 epochs"):
+        leave_out.networks_of(tmp_path, MANY, plan)
+    more = examples([*(("figshare", "0", 0, "fig99-00", f"sealed{k}.jpg") for k in range(3))])
+    made("web", 1, join([MANY, more]))
+    with pytest.raises(leave_out.DataError, match="learnt other slices"):
+        leave_out.networks_of(tmp_path, MANY, plan)
+
+
+def test_a_training_without_its_teachers_ends_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--teachers of a folder without the networks is said at once, not after the hours of fp32, and the given ones reach the run."""
+    asked: list[int] = []
+    monkeypatch.setattr(train_image_model, "read", lambda *_, **__: MANY)
+    monkeypatch.setattr(train_image_model, "networks_of", lambda *_: [Network()] * 6)
+    monkeypatch.setattr(train_image_model, "run", lambda *_, teachers, **__: asked.append(len(teachers)) or MANIFEST)
+    command = ["--data", str(tmp_path), "--teachers", str(tmp_path)]
+    assert CliRunner().invoke(train_image_model.app, command).exit_code == 0 and asked == [6]
+    monkeypatch.setattr(train_image_model, "networks_of", leave_out.networks_of)
+    refused = CliRunner().invoke(train_image_model.app, command)
+    assert refused.exit_code == 2 and "fold0/fp32.pt: is not there" in refused.output and asked == [6]
+
+
 @pytest.mark.parametrize("added", [ADDED, NOTHING])
 def test_what_is_read_is_the_network_as_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: tuple[float, ...]) -> None:
     """Rows and maps hold what is added to each label's evidence after training, and rows say it."""
@@ -145,7 +207,7 @@ def test_the_tables_have_the_columns_that_the_report_reads() -> None:
     found = MANY.take(np.array(MANY.sources) == "volume")
     maps = np.zeros((len(found), 4, 14, 14), np.float32)
     [case, *_] = study_rule.studies_of(found, maps, "run")
-    [row, *_] = leave_out._rows(found, maps, ADDED)
+    [row, *_] = leave_out._rows(found, maps, ADDED, 0)
     slice_row = {"run": "", "part": "", **{key: str(value) for key, value in row.items()}}
     written = {
         "leave_out.csv": slice_row.keys() - {f"fp32_{name}" for name in NAMES},

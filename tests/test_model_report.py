@@ -76,6 +76,11 @@ def test_nothing_is_missing_where_everything_was_measured(page: str) -> None:
     assert FOOTNOTE in page
 
 
+def test_the_report_says_which_networks_were_taught_on(page: str) -> None:
+    """Runs with teachers and runs without stand apart, as the table has them, each with what was added."""
+    assert "by 1, and 0 0 0 0 added: web; by none, and 0 0 0 0 added: fold0." in page
+
+
 def test_what_was_not_measured_is_said_with_its_command(tmp_path: Path, folder: Path) -> None:
     """Without any file of measured/ every one is named once or more, with the command that writes it."""
     bare = text(tmp_path, folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from models.training.depthwise import fast_depthwise
 from models.training.imagenet import PICTURES, load_imagenet
 from models.training.lesions import Lesions, Shares
 from models.training.looks import Looks, soften
-from models.training.network import Network, pool
+from models.training.network import Network, against, pool
 
 SOURCE_WEIGHTS = {
     "volume": 3.0,  # few slices, but whole heads of tumour patients: tumour and no tumour on one scanner
@@ -30,6 +31,7 @@ SOURCE_WEIGHTS = {
 TUMOUR_WEIGHTS = {"web": 3.0}  # besides, of its tumours: a hundred from anywhere beside a thousand and a half of two hospitals
 TUMOUR_CELLS = 4.0  # weight of a cell with tumour against one without: there are about thirty times fewer
 WEIGHTS = {"source": SOURCE_WEIGHTS, "tumour": TUMOUR_WEIGHTS, "cells": TUMOUR_CELLS}
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of the map, the pictures that it is of, the mask and the labels
 
 
 class OtherRun(Exception):
@@ -57,32 +59,50 @@ class Plan:
     qat_rate: float = 6e-5
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where a run is kept, and of what it is."""
+
+    checkpoint: Path
+    curve: Path
+    of: str
+
+
 def train_fp32(samples: Samples, feed: Feed, plan: Plan, work: Path, device: str = "cpu") -> Network:
     """The trained network, in eval mode, on the CPU. Writes `work`/fp32.pt after every epoch and goes on from it; the curve is
     `work`/curve.csv. The network lives on `device`; slices are made up and augmented on the CPU. Raises OtherRun.
     """
-    work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    of = fingerprint(samples, plan)
     network = Network().to(memory_format=torch.channels_last)
     load_imagenet(network, feed(samples.take(torch.linspace(0, len(samples) - 1, PICTURES).long())[0]))
+
+    def loss(map_: Tensor, _pictures: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        return loss_of(map_, mask, labels, samples.absent, masks=plan.masks, place=plan.place)
+
+    return learn(network, samples, feed, plan, Kept(work / "fp32.pt", work / "curve.csv", fingerprint(samples, plan)), loss, device)
+
+
+def learn(network: Network, samples: Samples, feed: Feed, plan: Plan, kept: Kept, loss_of_batch: Loss, device: str = "cpu") -> Network:
+    """`network` itself after the epochs of `plan`, in eval mode, on the CPU. Raises OtherRun."""
+    kept.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     network.to(device)
     lesions = Lesions(samples, plan.shares, plan.looks)
     optimiser = torch.optim.AdamW(network.parameters(), plan.rate, weight_decay=0.02)
     steps = plan.steps or max(1, len(samples) // plan.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=steps * len(plan.sizes), pct_start=0.15)
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
-    for epoch in range(_resume(work, parts, of), len(plan.sizes)):
+    for epoch in range(_resume(kept, parts), len(plan.sizes)):
         torch.manual_seed(plan.seed + epoch)
         started, size = time.monotonic(), plan.sizes[epoch]
+        title = f"{kept.checkpoint.stem} {epoch + 1}/{len(plan.sizes)}, {size} px"
         with fast_depthwise(network):
-            loss = _epoch(parts, lesions, feed, size, steps, plan, f"fp32 {epoch + 1}/{len(plan.sizes)}, {size} px")
-        _save(work / "fp32.pt", parts, epoch + 1, of)
-        _note(work / "curve.csv", {"epoch": epoch + 1, "size": size, "loss": round(loss, 4), "seconds": round(time.monotonic() - started)})
+            loss = _epoch(parts, lesions, feed, size, steps, plan, loss_of_batch, title)
+        _save(kept, parts, epoch + 1)
+        _note(kept.curve, {"epoch": epoch + 1, "size": size, "loss": round(loss, 4), "seconds": round(time.monotonic() - started)})
     return network.to("cpu").eval()
 
 
-def _epoch(parts: dict, lesions: Lesions, feed: Feed, size: int, steps: int, plan: Plan, title: str) -> float:
+def _epoch(parts: dict, lesions: Lesions, feed: Feed, size: int, steps: int, plan: Plan, loss_of_batch: Loss, title: str) -> float:
     """One epoch of `steps` batches; returns the mean loss."""
     network, samples, total = parts["network"].train(), lesions.samples, 0.0
     device = next(network.parameters()).device
@@ -90,10 +110,10 @@ def _epoch(parts: dict, lesions: Lesions, feed: Feed, size: int, steps: int, pla
     for rows in (bar := tqdm(drawn.split(plan.batch), title, unit="batch", mininterval=5)):
         grey, mask, labels = lesions(rows)
         grey, mask = augment(grey, mask, size)
-        grey = soften(grey, plan.looks.soft)
+        pictures = feed(soften(grey, plan.looks.soft)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or fast_bf16()):
-            map_ = network(feed(grey).to(device))
-        loss = loss_of(map_.float().cpu(), mask, labels, samples.absent, masks=plan.masks, place=plan.place)
+            map_ = network(pictures)
+        loss = loss_of_batch(map_.float().cpu(), pictures, mask, labels)
         parts["optimiser"].zero_grad()
         loss.backward()
         parts["optimiser"].step()
@@ -128,6 +148,13 @@ def misplaced(map_: Tensor, mask: Tensor, labels: Tensor, absent: int) -> Tensor
     return (evidence.logsumexp(1) - evidence.masked_fill(~inside, float("-inf")).logsumexp(1)).mean()
 
 
+def distance(map_: Tensor, taught: Tensor, absent: int) -> Tensor:
+    """Squared error of the evidence, divergence and squared error of the pooled logits."""
+    ours, theirs = pool(map_, absent), pool(taught, absent)
+    divergence = F.kl_div(ours.log_softmax(1), theirs.softmax(1), reduction="batchmean")
+    return F.mse_loss(against(map_, absent), against(taught, absent)) + divergence + 0.3 * F.mse_loss(ours, theirs)
+
+
 def fast_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware: then, with `fast_depthwise`, an epoch takes half the time (AVX512-BF16)."""
     return torch.cpu._is_avx512_bf16_supported()
@@ -139,21 +166,21 @@ def fingerprint(samples: Samples, plan: Plan) -> str:
     return hashlib.sha256(b"".join([repr(plan).encode(), repr(WEIGHTS).encode(), samples.labels.numpy().tobytes(), *means])).hexdigest()
 
 
-def _save(path: Path, parts: dict, epochs: int, of: str) -> None:
+def _save(kept: Kept, parts: dict, epochs: int) -> None:
     """Whole or not at all."""
-    part = path.with_suffix(".part")
-    torch.save({"epochs": epochs, "of": of} | {name: value.state_dict() for name, value in parts.items()}, part)
-    part.replace(path)
+    part = kept.checkpoint.with_suffix(".part")
+    torch.save({"epochs": epochs, "of": kept.of} | {name: value.state_dict() for name, value in parts.items()}, part)
+    part.replace(kept.checkpoint)
 
 
-def _resume(work: Path, parts: dict, of: str) -> int:
+def _resume(kept: Kept, parts: dict) -> int:
     """Loads what `_save` wrote; the number of epochs that are done. Raises OtherRun."""
-    path = work / "fp32.pt"
+    path = kept.checkpoint
     if not path.exists():
-        (work / "curve.csv").unlink(missing_ok=True)
+        kept.curve.unlink(missing_ok=True)
         return 0
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved.get("of") != of:
+    if saved.get("of") != kept.of:
         raise OtherRun(f"{path}: was begun with another plan or other slices; name another --work, or remove it to begin anew")
     for name, value in parts.items():
         value.load_state_dict(saved[name])

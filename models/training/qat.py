@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.ao.nn.intrinsic.qat import freeze_bn_stats, update_bn_stats
 from torch.ao.quantization import (
@@ -41,8 +40,8 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 from tqdm import tqdm
 
 from models.training.data import STRATA, Feed, Samples, augment, balanced, spoil, strata
-from models.training.loop import Plan, fingerprint, loss_of
-from models.training.network import CHANNELS, Network, against, pool
+from models.training.loop import Plan, distance, fingerprint, loss_of
+from models.training.network import CHANNELS, Network
 from models.training.ptq import against_absent, equalise
 
 LOUDNESS = 96  # slices that show how loud channels get; not tuned
@@ -231,10 +230,3 @@ def _keep_absent(student: Any, absent: int) -> None:
     row = torch.tensor([absent])
     for parameter in (student.head.weight, student.head.bias):
         parameter.register_hook(partial(torch.Tensor.index_fill, dim=0, index=row, value=0.0))
-
-
-def distance(map_: Tensor, taught: Tensor, absent: int) -> Tensor:
-    """Squared error of the evidence, divergence and squared error of the pooled logits."""
-    ours, theirs = pool(map_, absent), pool(taught, absent)
-    divergence = F.kl_div(ours.log_softmax(1), theirs.softmax(1), reduction="batchmean")
-    return F.mse_loss(against(map_, absent), against(taught, absent)) + divergence + 0.3 * F.mse_loss(ours, theirs)

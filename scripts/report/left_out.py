@@ -96,12 +96,20 @@ def _parts(material: Material) -> str:
     rows = [[name, str(len(part.record)), *_told(part)] for name, part in parts(left)]
     name, accuracy = worst(left)
     said = (
-        "Each part was read by a network (fp32, trained as what serves) that never saw it; a slice stands in each part that it was left\n"
-        "out with, healthy heads that nobody learnt once for each network. Class right: of\n"
+        "Each part was read by a network (fp32, trained as what serves, but for its teachers) that never saw it; a slice stands in each\n"
+        "part that it was left out with, healthy heads that nobody learnt once for each network. Class right: of\n"
         f"the tumour slices found, those with the right tumour. **The worst part is {name}: {accuracy:.3f} of its labels are right.**"
     )
     head = ["part", "slices", "accuracy", "sensitivity", "specificity", "class right"]
-    return section(title, said, table(head, rows), _reached(left))
+    return section(title, said, _taught(material.rows("leave_out.csv")), table(head, rows), _reached(left))
+
+
+def _taught(rows: Rows) -> str:
+    """Which runs' networks were taught on by others, and what was added to each label's evidence."""
+    runs = {row["run"]: (int(row["teachers"]), row["added"]) for row in rows}
+    ways = {way: [run for run in runs if runs[run] == way] for way in sorted(set(runs.values()), reverse=True)}
+    told = "; ".join(f"by {number or 'none'}, and {added} added: {', '.join(found)}" for (number, added), found in ways.items())
+    return f"Runs whose networks were taught on by so many others that had left out the same, and what was added to evidence: {told}."
 
 
 def _told(part: LeftOut) -> list[str]:
