@@ -36,6 +36,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teachers, "SIZES", (64, 64))
 
 
+_together = teachers.together
+
+
 def network(seed: int, towards: int | None = None) -> Network:
     """Not trained; leaning towards a label, if asked."""
     torch.manual_seed(seed)
@@ -49,16 +52,17 @@ def network(seed: int, towards: int | None = None) -> Network:
 def test_who_is_taught_comes_nearer_to_what_they_say_together(
     samples: data.Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a brisk lesson the network leans as the mean of all maps does, and its teachers are as they were."""
+    """After a brisk lesson the network leans as the mean of all maps, its own among them, and its teachers are as they were."""
     monkeypatch.setattr(teachers, "RATE", 0.05)
     pupil, others = network(0), [network(1, towards=1), network(2, towards=1)]
     before, kept = copy.deepcopy(pupil), [teachers.weights_digest(other) for other in others]
     pictures = FEED(samples.take(torch.arange(4))[0])
-    wanted = teachers.together([before, *others], pictures)
+    wanted, asked = teachers.together([before, *others], pictures), []
+    monkeypatch.setattr(teachers, "together", lambda found, _: asked.append(len(found)) or _together(found, _))
     taught = teachers.taught_on(pupil, others, samples, FEED, replace(SHORT, steps=12), tmp_path)
     with torch.no_grad():
         near = [float(loop.distance(found.train()(pictures), wanted, ABSENT)) for found in (copy.deepcopy(taught), before)]
-    assert near[0] < 0.3 * near[1]
+    assert near[0] < 0.3 * near[1] and set(asked) == {3}
     assert [teachers.weights_digest(other) for other in others] == kept
     assert not taught.training and teachers.latest(tmp_path) == tmp_path / "taught.pt"
 
