@@ -173,6 +173,7 @@ class Manifest(_Frozen):
     golden: Golden | None = None
     gate: GateVerdict | None = None
     learned_from: list[DataSource] = Field(default_factory=list)
+    taught_by: Annotated[int, Field(ge=0)] = 0  # other networks, after its own training (models/training/teachers.py)
     limits: list[str] = Field(default_factory=list)  # whole sentences; they stand in card and report
 
     @model_validator(mode="after")
@@ -195,7 +196,8 @@ class Manifest(_Frozen):
     @property
     def id(self) -> str:
         """First 16 hex digits of the sha256 over everything that shapes an answer: what a file was judged by does not."""
-        silent = {"gate", "golden"} | (set() if self.typical else {"typical"})  # a field that came later counts where it says something
+        later = set() if self.typical else {"typical"}  # a field that came later counts where it says something
+        silent = {"gate", "golden", "taught_by"} | later
         return hashlib.sha256(self.model_dump_json(exclude=silent).encode()).hexdigest()[:16]
 
     @property

@@ -18,11 +18,12 @@ from models.training.data import Feed, Samples, strata
 from models.training.lesions import Shares
 from models.training.looks import Looks, Strength, Uptake
 from models.training.loop import WEIGHTS, Plan
+from models.training.teachers import LESSON
 from scripts.datasets import DataError, Examples, bundled_head, healthy_head, join, load
 from scripts.datasets.audit import audited
 from scripts.datasets.examples import Classes
 from scripts.datasets.phantoms import phantoms
-from scripts.model_card import ABSENT, ADJUSTED, LABELS, RECIPE
+from scripts.model_card import ABSENT, LABELS, RECIPE, adjustment
 
 NAMES = tuple(label.name for label in LABELS)
 CLEAR = NAMES.index(ABSENT)
@@ -31,7 +32,7 @@ NEVER = Uptake(0.0, 1.0, 1.0)
 # Gliomas of low grade often take up no contrast; hardly one that is learnt does not. As dark as half of what is around them, or like it.
 UPTAKE = tuple(Uptake(0.3, 0.45, 1.0) if name == "glioma" else NEVER for name in NAMES)
 PASTED = 0.15  # of the slices without tumour get one of another head, and tumours of elsewhere are found more often
-ADDED = tuple(ADJUSTED.get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
+ADDED = tuple(adjustment(0).get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
 NOTHING = (0.0,) * len(NAMES)  # what is added where data are not our own sets
 # Tumours from elsewhere are whiter, smoother or more mottled than what is learnt, and not all of them on T1; a glioma's ring stays one.
 STRENGTH = {"glioma": Strength(0.1, rings=True), "meningioma": Strength(0.25, rings=False), "pituitary": Strength(0.1, rings=False)}
@@ -73,6 +74,11 @@ def tensor(images: torch.Tensor) -> Floats:
     return np.ascontiguousarray(FEED(images.float()[:, None]).numpy())
 
 
+def added_to(teachers: int) -> tuple[float, ...]:
+    """What is added to each label's evidence of a network that so many others taught further."""
+    return tuple(adjustment(teachers).get(name, 0.0) for name in NAMES)
+
+
 def written(added: Sequence[float]) -> str:
     """What was added to each label's evidence, as leave_out.csv and the metadata of an ONNX file hold it."""
     return " ".join(f"{by:g}" for by in added)
@@ -80,10 +86,10 @@ def written(added: Sequence[float]) -> str:
 
 def digest(plan: Plan, examples: Examples, added: Sequence[float] = ADDED, teachers: Sequence[str] = ()) -> str:
     """sha256 over all that training hangs on: the plan, the weights, the adjustment, the recipe, which slices were learnt as what, and
-    the networks that taught it on.
+    the networks that taught it further.
     """
     slices = sorted(zip(examples.names, examples.labels.tolist(), examples.sources, strict=True))
     said = {"plan": asdict(plan), "weights": WEIGHTS, "added": list(added), "recipe": RECIPE.id, "slices": slices}
     if teachers:
-        said |= {"teachers": list(teachers)}
+        said |= {"teachers": list(teachers), "lesson": LESSON}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

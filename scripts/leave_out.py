@@ -3,7 +3,7 @@
     python -m scripts.leave_out --data DIR --head S1.nii.gz --healthy mni152.nii.gz
     python -m scripts.leave_out --data DIR --run fold0
 
-    read > for each run: train without its parts > be taught on > read these parts with the network > rows, maps
+    read > for each run: train without its parts > be taught further > read these parts with the network > rows, maps
 
 Writes docs/measured/leave_out.csv (names of files, truth, logits; no pictures) and `--work`/<run>/maps.npz, which scripts/study_rule.py
 reads. A run that is done is not trained again. scripts/ablation.py asks the same way what each ingredient is worth.
@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from models.training.data import Samples, strata, widened
 from models.training.loop import OtherRun, Plan, fingerprint, train_fp32
 from models.training.network import Network, adjusted, against, strongest
-from models.training.teachers import taught_on
+from models.training.teachers import refuse_a_stale_lesson, taught_further
 from scripts.datasets import DataError, Examples
-from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, digest, measured_heads, read, samples, written
+from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, added_to, digest, measured_heads, read, samples, written
 from scripts.study_rule import head_area
 
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
@@ -98,7 +98,7 @@ def main(
     nothing_added: Annotated[
         bool, typer.Option("--nothing-added", help="add nothing to evidence, as a training with --learned-from does")
     ] = False,
-    teachers: Annotated[int, typer.Option(min=0, help="further networks for each run, of other seeds, that teach its network on")] = 0,
+    teachers: Annotated[int, typer.Option(min=0, help="other networks for each run, of other seeds, that teach its network further")] = 0,
 ) -> None:
     """Trains without parts of DATA and reads them."""
     torch.set_num_threads(2)
@@ -109,7 +109,8 @@ def main(
         if wrong := set(run) - known.keys():
             raise DataError(f"--run {', '.join(sorted(wrong))}: no such run with this data; there are {', '.join(known)}")
         for name in run or known:
-            leave_out(name, known[name], examples, others, FULL, work / name, NOTHING if nothing_added else ADDED, teachers)
+            added = NOTHING if nothing_added else added_to(teachers)
+            leave_out(name, known[name], examples, others, FULL, work / name, added, teachers)
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
@@ -126,8 +127,8 @@ def leave_out(
     added: Sequence[float] = ADDED,
     teachers: int = 0,
 ) -> None:
-    """Trains without `parts`, has `teachers` of other seeds that learnt the same teach on, adds `added` to each label's evidence, and
-    writes rows and maps of them and of `others`. Raises OtherRun where `work` holds another run.
+    """Trains without `parts`, has `teachers` of other seeds that learnt the same teach it further, adds `added` to each label's
+    evidence, and writes rows and maps of them and of `others`. Raises OtherRun where `work` holds another run.
     """
     learnt = examples.take(~left_out(examples, parts))
     sets = {**{title: examples.take(choose(examples)) for title, choose in parts.items()}, **_by_part(others)}
@@ -149,15 +150,16 @@ def leave_out(
 
 
 def _trained(learnt: Samples, plan: Plan, work: Path, teachers: int) -> Network:
-    """Taught on, where there are `teachers`."""
+    """Taught further, where there are `teachers`."""
+    refuse_a_stale_lesson(work, teachers)
     network = train_fp32(learnt, FEED, plan, work)
     seeds = [plan.seed + 100 * (k + 1) for k in range(teachers)]
     others = [train_fp32(learnt, FEED, replace(plan, seed=seed), work / f"seed{seed}") for seed in seeds]
-    return taught_on(network, others, learnt, FEED, plan, work)
+    return taught_further(network, others, learnt, FEED, plan, work)
 
 
 def networks_of(work: Path, examples: Examples, plan: Plan) -> list[Network]:
-    """What every run with `examples` made in `work`, before it was taught on. Raises DataError where one is not whole, or learnt other
+    """What every run with `examples` made in `work`, before it was taught further. Raises DataError where one is not whole, or learnt other
     slices than its run with `examples`: it may have seen what is sealed.
     """
     return [_network_of(work / name / "fp32.pt", examples.take(~left_out(examples, parts)), plan) for name, parts in runs(examples).items()]
@@ -166,10 +168,13 @@ def networks_of(work: Path, examples: Examples, plan: Plan) -> list[Network]:
 def _network_of(path: Path, learnt: Examples, plan: Plan) -> Network:
     if not path.exists():
         raise DataError(f"{path}: is not there; python -m scripts.leave_out with the same --data and --head makes it (--work)")
-    saved, network = torch.load(path, map_location="cpu", weights_only=True), Network()
+    try:
+        saved, network = torch.load(path, map_location="cpu", weights_only=True), Network()
+    except Exception as error:  # a file that is cut off or another fails in many ways
+        raise DataError(f"{path}: is no checkpoint ({type(error).__name__}); remove it, and run scripts.leave_out again") from error
     if saved["epochs"] != len(plan.sizes):
         raise DataError(f"{path}: has {saved['epochs']} of {len(plan.sizes)} epochs; the same scripts.leave_out goes on with it")
-    if saved["of"] != fingerprint(samples(learnt), plan):
+    if saved.get("of") != fingerprint(samples(learnt), plan):
         raise DataError(f"{path}: learnt other slices, or by another plan; run scripts.leave_out with the same --data and --head")
     network.load_state_dict(saved["network"])
     return network.eval()
@@ -187,7 +192,10 @@ def _done(maps: Path, of: str) -> bool:
     with np.load(maps) as stored:
         if str(stored["of"]) == of:
             return True
-    what = "name another --work, or remove it; where only what is added is another, its maps.npz alone, and it is not trained again"
+    what = (
+        "name another --work, or remove it; where only what is added is another, its maps.npz alone, where its teachers are others, "
+        "its taught.pt, too: then no network is trained again from the start"
+    )
     raise OtherRun(f"{maps.parent}: holds a run of another plan or other slices; {what}")
 
 
@@ -269,6 +277,7 @@ def collect(work: Path, table: Path, names: Sequence[str] | Mapping[str, object]
     for name in dict.fromkeys([*names, *(row["run"] for row in kept)]):
         path = work / name / "rows.csv"
         found = rows_of(path) if path.exists() else [row for row in kept if row["run"] == name]
+        found = [{**row, "teachers": row.get("teachers", "0")} for row in found]  # older ones had none
         rows += found
         for line in summary(name, found):
             print("  ".join(f"{value!s:>12}" for value in line.values()))

@@ -26,7 +26,7 @@ from models import golden
 from models.runtime import Session
 from models.training.data import Samples
 from models.training.export import export
-from models.training.loop import Plan
+from models.training.loop import OtherRun, Plan
 from models.training.network import Network, adjusted
 from models.training.qat import Rounding, quantise
 from models.training.teachers import latest
@@ -74,7 +74,7 @@ def main(
         found = read(data, leave_out=True)
         sets = sets_of(found.take(found.sealed), healthy)
         rows = list(pitfalls(work, some(found.take(~found.sealed)), sets))
-    except DataError as error:
+    except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     write(out / "pitfalls.csv", rows)

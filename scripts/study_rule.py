@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from models import registry
-from models.manifest import Manifest, StudyRule
+from models.manifest import Manifest
 from pipeline.aggregate import aggregate
 from pipeline.records import Affine, Finding, Geometry, Prediction, Source
 from scripts.datasets.examples import Examples
-from scripts.model_card import ABSENT, LABELS, NAME, RECIPE, RULE
+from scripts.model_card import ABSENT, LABELS, NAME, RECIPE, study_rule
 
 VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say the truth
 WHOLE = ("volume", "healthy")  # sources that hold whole heads
@@ -33,6 +33,7 @@ LEAST_RUN = 4  # slices of a run that make a study
 TRIED = {
     "temperature": (0.6, 1.0),
     "smallest_head": (0.4, 0.6),
+    "absent": (0.35, 0.4, 0.45),
     "neighbour_mm": (5.0,),
     "strongest": (1, 2, 4),
     "strongest_cells": (3, 8, 12),
@@ -55,6 +56,7 @@ class Case:
     head_area: Floats
     masks: NDArray[np.bool_]  # (slice, 112, 112)
     geometry: Geometry
+    teachers: int = 0  # other networks that taught that network further
 
     def predicted(self) -> Prediction:
         cells = np.sort(self.maps.reshape(*self.maps.shape[:2], -1), axis=2)[..., -6:].mean(2)
@@ -112,7 +114,18 @@ def _case(
     truth = next((row["truth"] for row in rows if row["truth"] != ABSENT), ABSENT)
     title = {"volume": f"{part} {name}", "healthy": name, "run": f"run {name}"}.get(kind, name)
     maps, area, masks = arrays
-    return Case(rows[0]["run"], kind, part, title, truth, maps[chosen], area[chosen], masks[chosen], _geometry(kind, rows))
+    return Case(
+        rows[0]["run"],
+        kind,
+        part,
+        title,
+        truth,
+        maps[chosen],
+        area[chosen],
+        masks[chosen],
+        _geometry(kind, rows),
+        int(rows[0].get("teachers", 0)),
+    )
 
 
 def _geometry(kind: str, rows: Sequence[Mapping[str, str]]) -> Geometry:
@@ -146,38 +159,41 @@ def main(
     if not found:
         raise typer.BadParameter(f"{work}: holds no leave-out run; make leave-out DATA=... makes them", param_hint="--work")
     if tried:
-        for rule in candidates():
-            _say(rule, _scores(found, manifest.model_copy(update={"rule": rule})))
+        for changed in candidates():
+            _say(changed, _scores(found, manifest, changed))
         return
-    manifest = manifest.model_copy(update={"rule": RULE})
-    rows = [_row(case, found_in(case, manifest)) for case in found if case.kind != "slice"]
+    rows = [_row(case, found_in(case, ruled(manifest, case))) for case in found if case.kind != "slice"]
     out.mkdir(parents=True, exist_ok=True)
     with (out / "leave_out_studies.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    _say(RULE, _scores(found, manifest))
+    _say({}, _scores(found, manifest, {}))
 
 
-def candidates() -> Iterator[StudyRule]:
-    """What was tried; the first is what serves."""
-    yield RULE
+def candidates() -> Iterator[dict[str, float]]:
+    """What was tried, as changes to what serves; the first changes nothing."""
+    yield {}
     for key, values in TRIED.items():
-        yield from (RULE.model_copy(update={key: value}) for value in values)
+        yield from ({key: value} for value in values)
 
 
-def _scores(found: Sequence[Case], manifest: Manifest) -> dict[str, tuple[int, int, int]]:
+def ruled(manifest: Manifest, case: Case, changed: Mapping[str, float] | None = None) -> Manifest:
+    """With the rule that reads networks like the one of `case`, `changed`."""
+    return manifest.model_copy(update={"rule": study_rule(case.teachers).model_copy(update=changed)})
+
+
+def _scores(found: Sequence[Case], manifest: Manifest, changed: Mapping[str, float]) -> dict[str, tuple[int, int, int]]:
     """kind and truth -> studies, of these right, of these with the right label whatever the call."""
     scores: dict[str, tuple[int, int, int]] = {}
     for case in found:
-        finding, key = found_in(case, manifest), f"{case.kind} {case.truth}"
+        finding, key = found_in(case, ruled(manifest, case, changed)), f"{case.kind} {case.truth}"
         studies, hits, labels = scores.get(key, (0, 0, 0))
         scores[key] = (studies + 1, hits + right(finding, case), labels + (finding.label == case.truth))
     return scores
 
 
-def _say(rule: StudyRule, scores: Mapping[str, tuple[int, int, int]]) -> None:
-    changed = {key: value for key, value in rule.model_dump().items() if value != getattr(RULE, key)}
+def _say(changed: Mapping[str, float], scores: Mapping[str, tuple[int, int, int]]) -> None:
     print(changed or "as it serves")
     for key, (studies, hits, labels) in sorted(scores.items()):
         print(f"  {key:24} {studies:5} studies, {hits / studies:.3f} called right, {labels / studies:.3f} with the right label")

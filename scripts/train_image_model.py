@@ -2,7 +2,7 @@
 
     python -m scripts.train_image_model --data DIR --out models/zoo/brain_tumor_4class
 
-    read > fp32 > be taught on > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish
+    read > fp32 > be taught further > QAT > export > answers of ONNX Runtime on what was sealed > gate > golden vectors > manifest > publish
          > report, card
 
 Trained on folds 0-3, patients 01-05, the bundled healthy head, phantoms and every `--head`; fold 4 and patient 06 are for the gate alone.
@@ -25,21 +25,21 @@ import typer
 from torch import nn
 
 from models import gate, golden, record
-from models.manifest import Artifact, DataSource, GateVerdict, Manifest, Trait, sha256, write
+from models.manifest import Artifact, DataSource, GateVerdict, Manifest, StudyRule, Trait, sha256, write
 from models.runtime import Session
 from models.training.export import check_answers, check_integers, export
 from models.training.loop import OtherRun, Plan, train_fp32
 from models.training.network import Network, adjusted
 from models.training.qat import Rounding, quantise
-from models.training.teachers import taught_on, weights_digest
+from models.training.teachers import refuse_a_stale_lesson, taught_further, weights_digest
 from pipeline.records import Variant
 from scripts import model_report
 from scripts.datasets import DataError, Examples
 from scripts.judged import judged
-from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, QUICK, digest, measured_heads, read, samples, tensor, written
+from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, QUICK, added_to, digest, measured_heads, read, samples, tensor, written
 from scripts.leave_out import networks_of
 from scripts.leave_out import write as write_rows
-from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START
+from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START, study_rule
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
@@ -61,7 +61,7 @@ def main(
     docs: Annotated[Path, typer.Option(help="folder of the report: model-report.md, model-card.md, measured/")] = Path("docs"),
     device: Annotated[str, typer.Option(help="where fp32 learns: cpu, cuda, cuda:1 ...")] = "cpu",
     teachers: Annotated[
-        Path | None, typer.Option(help="--work of scripts.leave_out with the same data and --head: its networks teach this one on")
+        Path | None, typer.Option(help="--work of scripts.leave_out with the same data and --head: its networks teach this one further")
     ] = None,
     seven_bits: Annotated[bool, typer.Option("--seven-bits", help="weights of 7 bits, for x86 without VNNI")] = False,
     learned_from: Annotated[
@@ -76,6 +76,8 @@ def main(
 ) -> None:
     """Learn from DATA, judge on what was sealed, and put the artifacts into OUT."""
     torch.set_num_threads(2)
+    if quick and teachers:
+        raise typer.BadParameter("a lesson of whole epochs is no run of minutes; leave --quick or --teachers out", param_hint="--teachers")
     work, plan, version = (work / "quick", QUICK, "0.0.0") if quick else (work, FULL, VERSION)
     try:
         examples, measured = read(data, head, skip_bad=skip_bad, leave_out=leave_out), measured_heads(healthy, head)
@@ -85,8 +87,10 @@ def main(
         raise typer.Exit(2) from error
     named = [*map(_source, learned_from), COLIN] if learned_from else [*SETS, COLIN, *_heads(head)]
     sources = [*named, START]
-    added = NOTHING if learned_from else ADDED  # chosen on parts of our own sets
-    how: Any = {"device": device, "rounding": Rounding(reduce_range=seven_bits), "sources": sources, "added": added, "teachers": taught_by}
+    ours = not learned_from  # what is added, and when a study is absent, was chosen on parts of our own sets
+    added, rule = (added_to(len(taught_by)), study_rule(len(taught_by))) if ours else (NOTHING, RULE)
+    how: Any = {"device": device, "rounding": Rounding(reduce_range=seven_bits), "sources": sources, "added": added}
+    how |= {"rule": rule, "teachers": taught_by}
     try:
         manifest = run(examples, measured, out, work, docs, plan, version, **how)
     except OtherRun as error:
@@ -126,12 +130,14 @@ def run(
     rounding: Rounding = Rounding(),  # noqa: B008 - frozen
     sources: Sequence[DataSource] = LEARNED_FROM,
     added: Sequence[float] = ADDED,
+    rule: StudyRule = RULE,
     teachers: Sequence[Network] = (),
 ) -> Manifest:
     """The whole run; returns the manifest that it wrote. Raises ExportError."""
     learnt, sealed = examples.take(~examples.sealed), examples.take(examples.sealed)
+    refuse_a_stale_lesson(work, len(teachers))
     trained = train_fp32(samples(learnt), FEED, plan, work, device)
-    network = adjusted(taught_on(trained, teachers, samples(learnt), FEED, plan, work, device), added)
+    network = adjusted(taught_further(trained, teachers, samples(learnt), FEED, plan, work, device), added)
     twin = quantise(network, samples(learnt), FEED, plan, work, rounding)
     new = work / "artifacts"
     of = digest(plan, learnt, added, [weights_digest(teacher) for teacher in teachers])
@@ -139,7 +145,9 @@ def run(
     sessions = _export(new, network, twin, said)
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")
-    manifest = _described(new, version, sessions, sources, ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), RECIPE))
+    manifest = _described(
+        new, version, sessions, sources, rule, len(teachers), ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), RECIPE)
+    )
     found = judged(sealed, measured, sessions, manifest)
     record.write(new, found)
     manifest = manifest.model_copy(update={"gate": _verdict(found, manifest, sessions)})
@@ -168,7 +176,9 @@ def _export(folder: Path, network: Network, twin: nn.Module, said: dict[str, str
     return {variant: Session(folder / f"model_{variant}.onnx") for variant in nets}
 
 
-def _described(folder: Path, version: str, sessions: Sessions, sources: Sequence[DataSource], typical: Ranges) -> Manifest:
+def _described(
+    folder: Path, version: str, sessions: Sessions, sources: Sequence[DataSource], rule: StudyRule, taught_by: int, typical: Ranges
+) -> Manifest:
     """The manifest, not judged yet, and golden.npz beside it."""
     recipe, files = RECIPE, {v: folder / f"model_{v}.onnx" for v in sessions}
     return Manifest(
@@ -178,7 +188,8 @@ def _described(folder: Path, version: str, sessions: Sessions, sources: Sequence
         absent=ABSENT,
         recipe_id=recipe.id,
         recipe=recipe,
-        rule=RULE,
+        rule=rule,
+        taught_by=taught_by,
         artifacts={v: Artifact(file=path.name, sha256=sha256(path), bytes=path.stat().st_size) for v, path in files.items()},
         golden=golden.write(folder, recipe, {str(v): session for v, session in sessions.items()}, GOLDEN_TOLERANCE),
         learned_from=list(sources),

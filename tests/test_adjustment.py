@@ -64,9 +64,13 @@ def test_candidates_are_printed_beside_what_serves(tmp_path: Path) -> None:
     leave_out.write(table, ROWS)
     printed = run(adjustment.app, ["--table", str(table), "--try", "0,0.6,0", "--try=-1,0,0"])
     groups, whats, served, *tried = printed.output.splitlines()
-    assert printed.exit_code == 0 and "(serves)" in served
+    assert printed.exit_code == 0 and served.startswith("0.2,0.7,0 (serves)")
     assert [line.split()[0] for line in tried] == ["0,0.6,0", "-1,0,0"]
     at = whats.index("right", groups.index("elsewhere") - 1)
     assert tried[0][at : at + 5] == "1.000"
+    leave_out.write(table, [{**row, "run": "web" if row["part"] == "web" else "fold0"} for row in ROWS])
+    of_web = run(adjustment.app, ["--table", str(table), "--run", "web", "--try", "0,0,0"]).output
+    assert "elsewhere" in of_web and "healthy" not in of_web
+    assert "without such a run" in run(adjustment.app, ["--table", str(table), "--run", "half"]).output
     wrong = run(adjustment.app, ["--table", str(table), "--try", "0,0.6"])
     assert wrong.exit_code == 2 and "a number for each of" in wrong.output

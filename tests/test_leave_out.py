@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from models.manifest import Label, Manifest  # noqa: E402
 from models.training import loop  # noqa: E402
 from models.training.data import Samples  # noqa: E402
 from models.training.network import Network  # noqa: E402
-from scripts import leave_out, study_rule, train_image_model  # noqa: E402
+from scripts import leave_out, model_card, study_rule, train_image_model  # noqa: E402
 from scripts.datasets import Examples, join  # noqa: E402
 from scripts.learnt import ADDED, CLEAR, NAMES, NOTHING, samples  # noqa: E402
 from scripts.report import material  # noqa: E402
@@ -123,7 +124,7 @@ def test_teachers_learn_what_their_pupil_learnt(tmp_path: Path, monkeypatch: pyt
         return network
 
     monkeypatch.setattr(leave_out, "train_fp32", trained)
-    monkeypatch.setattr(leave_out, "taught_on", teach)
+    monkeypatch.setattr(leave_out, "taught_further", teach)
     work = _made(tmp_path / "fold0")
     leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), work, teachers=2)
     assert len({slices for slices, _, _ in learnt}) == 1 and taught == [2]
@@ -147,6 +148,9 @@ def test_only_networks_that_left_out_just_that_may_teach(tmp_path: Path) -> None
         made(name, 1, MANY)
     found = leave_out.networks_of(tmp_path, MANY, plan)
     assert len(found) == len(RUNS) and not any(teacher.training for teacher in found)
+    (tmp_path / "web" / "fp32.pt").write_bytes(b"half a file")
+    with pytest.raises(leave_out.DataError, match="is no checkpoint"):
+        leave_out.networks_of(tmp_path, MANY, plan)
     made("web", 0, MANY)
     with pytest.raises(leave_out.DataError, match="has 0 of 1 epochs"):
         leave_out.networks_of(tmp_path, MANY, plan)
@@ -167,6 +171,8 @@ def test_a_training_without_its_teachers_ends_before_it_begins(tmp_path: Path, m
     monkeypatch.setattr(train_image_model, "networks_of", leave_out.networks_of)
     refused = CliRunner().invoke(train_image_model.app, command)
     assert refused.exit_code == 2 and "fold0/fp32.pt: is not there" in refused.output and asked == [6]
+    quick = CliRunner().invoke(train_image_model.app, [*command, "--quick"])
+    assert quick.exit_code == 2 and "no run of minutes" in quick.output and asked == [6]
 
 
 @pytest.mark.parametrize("added", [ADDED, NOTHING])
@@ -195,6 +201,26 @@ def test_rows_of_runs_that_are_not_here_stay_in_the_table(tmp_path: Path) -> Non
     leave_out.write(_made(tmp_path / "work" / "fold0") / "rows.csv", [{**row, "run": "fold0", "part": "new"}])
     leave_out.collect(tmp_path / "work", tmp_path / "leave_out.csv", ["fold0"])
     assert {(found["run"], found["part"]) for found in leave_out.rows_of(tmp_path / "leave_out.csv")} == {("fold0", "new"), ("fold1", "1")}
+
+
+def test_rows_from_before_there_were_teachers_have_none(tmp_path: Path) -> None:
+    """A run of an older version stands beside a new one in the table, whichever comes first."""
+    old = {"run": "fold0", "part": "0", "truth": "glioma", "pointed": "1", **{f"fp32_{name}": "0.5" for name in NAMES}}
+    for name, row in (("fold0", old), ("fold1", {**old, "run": "fold1", "teachers": "1"}), ("fold2", {**old, "run": "fold2"})):
+        leave_out.write(_made(tmp_path / "work" / name) / "rows.csv", [row])
+    leave_out.collect(tmp_path / "work", tmp_path / "leave_out.csv", ["fold0", "fold1", "fold2"])
+    assert [row["teachers"] for row in leave_out.rows_of(tmp_path / "leave_out.csv")] == ["0", "1", "0"]
+
+
+def test_a_study_is_read_by_the_rule_of_its_network() -> None:
+    """Whose network others taught further is read as such a network serves, and a candidate changes only what it names."""
+    found = MANY.take(np.array(MANY.sources) == "volume")
+    case, *_ = study_rule.studies_of(found, np.zeros((len(found), 4, 14, 14), np.float32), "run")
+    for teachers in (0, 1, 6):
+        rule = study_rule.ruled(MANIFEST, replace(case, teachers=teachers)).rule
+        assert rule == model_card.study_rule(teachers) and rule.absent == (0.45 if teachers else 0.4)
+    changed = study_rule.ruled(MANIFEST, replace(case, teachers=1), {"temperature": 1.0}).rule
+    assert (changed.temperature, changed.absent) == (1.0, 0.45)
 
 
 def _made(folder: Path) -> Path:

@@ -59,7 +59,7 @@ def test_who_is_taught_comes_nearer_to_what_they_say_together(
     pictures = FEED(samples.take(torch.arange(4))[0])
     wanted, asked = teachers.together([before, *others], pictures), []
     monkeypatch.setattr(teachers, "together", lambda found, _: asked.append(len(found)) or _together(found, _))
-    taught = teachers.taught_on(pupil, others, samples, FEED, replace(SHORT, steps=12), tmp_path)
+    taught = teachers.taught_further(pupil, others, samples, FEED, replace(SHORT, steps=12), tmp_path)
     with torch.no_grad():
         near = [float(loop.distance(found.train()(pictures), wanted, ABSENT)) for found in (copy.deepcopy(taught), before)]
     assert near[0] < 0.3 * near[1] and set(asked) == {3}
@@ -80,7 +80,7 @@ def test_without_others_nothing_is_taught(samples: data.Samples, tmp_path: Path)
     """The network stays what it was, and the folder says what training ended with."""
     alone = network(0)
     before = teachers.weights_digest(alone)
-    assert teachers.taught_on(alone, [], samples, FEED, SHORT, tmp_path) is alone and teachers.weights_digest(alone) == before
+    assert teachers.taught_further(alone, [], samples, FEED, SHORT, tmp_path) is alone and teachers.weights_digest(alone) == before
     assert teachers.latest(tmp_path) == tmp_path / "fp32.pt"
 
 
@@ -88,13 +88,23 @@ def test_without_others_nothing_is_taught(samples: data.Samples, tmp_path: Path)
 def test_a_lesson_that_was_cut_off_goes_on(samples: data.Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off after its first epoch it ends with the weights of one that was not."""
     others = [network(1)]
-    whole = teachers.taught_on(network(0), others, samples, FEED, SHORT, tmp_path / "whole")
+    whole = teachers.taught_further(network(0), others, samples, FEED, SHORT, tmp_path / "whole")
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
         cut.setattr(loop, "_note", _interrupt)
-        teachers.taught_on(network(0), others, samples, FEED, SHORT, tmp_path / "cut")
-    resumed = teachers.taught_on(network(0), others, samples, FEED, SHORT, tmp_path / "cut")
+        teachers.taught_further(network(0), others, samples, FEED, SHORT, tmp_path / "cut")
+    resumed = teachers.taught_further(network(0), others, samples, FEED, SHORT, tmp_path / "cut")
     for name, value in whole.state_dict().items():
         assert torch.allclose(value, resumed.state_dict()[name], atol=1e-5), name
+
+
+@pytest.mark.usefixtures("small")
+def test_a_lesson_that_was_only_begun_is_not_what_training_ended_with(samples: data.Samples, tmp_path: Path) -> None:
+    """Whoever measures the network of a folder is told to let the lesson end first."""
+    with pytest.MonkeyPatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(loop, "_note", _interrupt)
+        teachers.taught_further(network(0), [network(1)], samples, FEED, SHORT, tmp_path)
+    with pytest.raises(loop.OtherRun, match="has 1 of 2 epochs"):
+        teachers.latest(tmp_path)
 
 
 def _interrupt(*_: object) -> None:
@@ -104,7 +114,7 @@ def _interrupt(*_: object) -> None:
 @pytest.mark.usefixtures("small")
 def test_a_lesson_of_other_teachers_is_not_gone_on_with(samples: data.Samples, tmp_path: Path) -> None:
     """What one teacher taught is not taken for what another would have, nor for what nobody taught."""
-    teachers.taught_on(network(0), [network(1)], samples, FEED, SHORT, tmp_path)
-    for others, said in (([network(2)], "another plan"), ([], "taught on by other networks")):
+    teachers.taught_further(network(0), [network(1)], samples, FEED, SHORT, tmp_path)
+    for others, said in (([network(2)], "another plan"), ([], "other networks taught it")):
         with pytest.raises(loop.OtherRun, match=said):
-            teachers.taught_on(network(0), others, samples, FEED, SHORT, tmp_path)
+            teachers.taught_further(network(0), others, samples, FEED, SHORT, tmp_path)

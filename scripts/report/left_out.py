@@ -105,11 +105,12 @@ def _parts(material: Material) -> str:
 
 
 def _taught(rows: Rows) -> str:
-    """Which runs' networks were taught on by others, and what was added to each label's evidence."""
-    runs = {row["run"]: (int(row["teachers"]), row["added"]) for row in rows}
-    ways = {way: [run for run in runs if runs[run] == way] for way in sorted(set(runs.values()), reverse=True)}
-    told = "; ".join(f"by {number or 'none'}, and {added} added: {', '.join(found)}" for (number, added), found in ways.items())
-    return f"Runs whose networks were taught on by so many others that had left out the same, and what was added to evidence: {told}."
+    """How many others that had left out the same taught each run's network further, and what was added to each label's evidence."""
+    ways: dict[tuple[str, str], list[str]] = {}
+    for run, teachers, added in dict.fromkeys((row["run"], row["teachers"], row["added"]) for row in rows):
+        ways.setdefault((teachers, added), []).append(run)
+    told = [[", ".join(runs), teachers, added] for (teachers, added), runs in sorted(ways.items(), reverse=True)]
+    return table(["runs", "other networks that taught theirs", "added to the labels' evidence"], told)
 
 
 def _told(part: LeftOut) -> list[str]:

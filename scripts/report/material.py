@@ -158,6 +158,8 @@ def _left_out(rows: Rows, manifest: Manifest) -> LeftOut:
     try:
         truth = np.array([names.index(row["truth"]) for row in rows], np.int64)
         logits = np.array([[float(row[f"fp32_{name}"]) for name in names] for row in rows], np.float32)
+        for row in rows:
+            int(row["teachers"])
         pointed, dice = (np.array([number(row[column]) for row in rows]) for column in ("pointed", "dice"))
     except (KeyError, ValueError) as error:
         raise MaterialError(f"{path}: {error}; write it again: {MADE_BY['leave_out.csv']}") from error
