@@ -32,7 +32,7 @@ NEVER = Uptake(0.0, 1.0, 1.0)
 # Gliomas of low grade often take up no contrast; hardly one that is learnt does not. As dark as half of what is around them, or like it.
 UPTAKE = tuple(Uptake(0.3, 0.45, 1.0) if name == "glioma" else NEVER for name in NAMES)
 PASTED = 0.15  # of the slices without tumour get one of another head, and tumours of elsewhere are found more often
-ADDED = tuple(adjustment(0).get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
+ADDED = tuple(adjustment(teachers=0).get(name, 0.0) for name in NAMES)  # to each label's evidence, after training
 NOTHING = (0.0,) * len(NAMES)  # what is added where data are not our own sets
 # Tumours from elsewhere are whiter, smoother or more mottled than what is learnt, and not all of them on T1; a glioma's ring stays one.
 STRENGTH = {"glioma": Strength(0.1, rings=True), "meningioma": Strength(0.25, rings=False), "pituitary": Strength(0.1, rings=False)}
@@ -74,7 +74,7 @@ def tensor(images: torch.Tensor) -> Floats:
     return np.ascontiguousarray(FEED(images.float()[:, None]).numpy())
 
 
-def added_to(teachers: int) -> tuple[float, ...]:
+def added_for(teachers: int) -> tuple[float, ...]:
     """What is added to each label's evidence of a network that so many others taught further."""
     return tuple(adjustment(teachers).get(name, 0.0) for name in NAMES)
 

@@ -29,7 +29,7 @@ from models.training.loop import OtherRun, Plan, fingerprint, train_fp32
 from models.training.network import Network, adjusted, against, strongest
 from models.training.teachers import refuse_a_stale_lesson, taught_further
 from scripts.datasets import DataError, Examples
-from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, added_to, digest, measured_heads, read, samples, written
+from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, added_for, digest, measured_heads, read, samples, written
 from scripts.study_rule import head_area
 
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
@@ -109,7 +109,7 @@ def main(
         if wrong := set(run) - known.keys():
             raise DataError(f"--run {', '.join(sorted(wrong))}: no such run with this data; there are {', '.join(known)}")
         for name in run or known:
-            added = NOTHING if nothing_added else added_to(teachers)
+            added = NOTHING if nothing_added else added_for(teachers)
             leave_out(name, known[name], examples, others, FULL, work / name, added, teachers)
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)

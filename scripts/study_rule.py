@@ -114,18 +114,8 @@ def _case(
     truth = next((row["truth"] for row in rows if row["truth"] != ABSENT), ABSENT)
     title = {"volume": f"{part} {name}", "healthy": name, "run": f"run {name}"}.get(kind, name)
     maps, area, masks = arrays
-    return Case(
-        rows[0]["run"],
-        kind,
-        part,
-        title,
-        truth,
-        maps[chosen],
-        area[chosen],
-        masks[chosen],
-        _geometry(kind, rows),
-        int(rows[0].get("teachers", 0)),
-    )
+    asked = (maps[chosen], area[chosen], masks[chosen], _geometry(kind, rows))
+    return Case(rows[0]["run"], kind, part, title, truth, *asked, teachers=int(rows[0].get("teachers", 0)))
 
 
 def _geometry(kind: str, rows: Sequence[Mapping[str, str]]) -> Geometry:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -36,7 +36,22 @@ from pipeline.records import Variant
 from scripts import model_report
 from scripts.datasets import DataError, Examples
 from scripts.judged import judged
-from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, QUICK, added_to, digest, measured_heads, read, samples, tensor, written
+from scripts.learnt import (
+    ADDED,
+    CLEAR,
+    FEED,
+    FULL,
+    NAMES,
+    NOTHING,
+    QUICK,
+    added_for,
+    digest,
+    measured_heads,
+    read,
+    samples,
+    tensor,
+    written,
+)
 from scripts.leave_out import networks_of
 from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START, study_rule
@@ -88,11 +103,24 @@ def main(
     named = [*map(_source, learned_from), COLIN] if learned_from else [*SETS, COLIN, *_heads(head)]
     sources = [*named, START]
     ours = not learned_from  # what is added, and when a study is absent, was chosen on parts of our own sets
-    added, rule = (added_to(len(taught_by)), study_rule(len(taught_by))) if ours else (NOTHING, RULE)
-    how: Any = {"device": device, "rounding": Rounding(reduce_range=seven_bits), "sources": sources, "added": added}
-    how |= {"rule": rule, "teachers": taught_by}
+    added, rule = (added_for(len(taught_by)), study_rule(len(taught_by))) if ours else (NOTHING, RULE)
+    rounding = Rounding(reduce_range=seven_bits)
     try:
-        manifest = run(examples, measured, out, work, docs, plan, version, **how)
+        manifest = run(
+            examples,
+            measured,
+            out,
+            work,
+            docs,
+            plan,
+            version,
+            device=device,
+            rounding=rounding,
+            sources=sources,
+            added=added,
+            rule=rule,
+            teachers=taught_by,
+        )
     except OtherRun as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
@@ -145,9 +173,8 @@ def run(
     sessions = _export(new, network, twin, said)
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")
-    manifest = _described(
-        new, version, sessions, sources, rule, len(teachers), ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), RECIPE)
-    )
+    typical = ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), RECIPE)
+    manifest = _described(new, version, sessions, sources, rule, len(teachers), typical)
     found = judged(sealed, measured, sessions, manifest)
     record.write(new, found)
     manifest = manifest.model_copy(update={"gate": _verdict(found, manifest, sessions)})

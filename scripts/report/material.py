@@ -5,8 +5,8 @@ Each CSV file may be missing: the report then says so, and which command writes 
     leave_out.csv          run: the network; part: what it never saw ('0' to '3' folds, 'btp01'..., 'web', 'second half', 'colin27'...);
                            source: figshare, web, volume (a patient's head), healthy (a healthy head); logits; pointed 1, 0 or empty:
                            does the strongest cell of the true label lie in the mask widened by 5 mm; dice of region and mask, or empty;
-                           added: to each label's logit after training, which the logits hold; teachers: further networks that
-                           taught it on
+                           added: to each label's logit after training, which the logits hold; teachers: other networks that
+                           taught it further
     leave_out_studies.csv  kind: volume (a patient's), healthy, run (of neighbouring slices); key_inside 1, 0 or empty;
                            of tumour_slices (slices with a mask) were found, and of the others false called: by the study rule
 """
