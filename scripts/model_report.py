@@ -15,7 +15,7 @@ from models.manifest import ManifestError
 from models.record import VARIANTS, RecordError
 from scripts.model_card import DOCS, ROOT, card, kind, of_our_sets
 from scripts.report import goals, left_out, numbers, sealed, twin
-from scripts.report.material import Material, MaterialError, gather, missing, number
+from scripts.report.material import Material, MaterialError, Rows, gather, missing, number
 from scripts.report.words import picture, section, table
 
 FOLDER = ROOT / "models" / "zoo" / "brain_tumor_4class"
@@ -117,16 +117,16 @@ def _curve(material: Material) -> list[str]:
     rows = material.rows("curve.csv")
     if not rows:
         return [missing("curve.csv")]
-    minutes = sum(number(row["seconds"]) for row in rows) / 60
-    sizes = ", ".join(dict.fromkeys(row["size"] for row in rows))
-    learnt = f"{len(rows)} epochs of fp32 at {sizes} pixels in {minutes:.0f} minutes"
-    said = f"{learnt}; {_lesson(material)}then int8, quantised in training and taught by fp32."
+    alone, taught = ([row for row in rows if row["stage"] == stage] for stage in ("alone", "taught"))
+    taught_by = material.manifest.taught_by
+    lesson = f"then {taught_by} others taught it further, {_epochs(taught)} (models/training/teachers.py); " if taught_by and taught else ""
+    said = f"fp32 learnt alone, {_epochs(alone)}; {lesson}then int8, quantised in training and taught by fp32."
     return [said, picture("curve", "Loss by epoch")]
 
 
-def _lesson(material: Material) -> str:
-    taught_by = material.manifest.taught_by
-    return f"then {taught_by} others taught it further, for three more (models/training/teachers.py); " if taught_by else ""
+def _epochs(rows: Rows) -> str:
+    sizes = ", ".join(dict.fromkeys(row["size"] for row in rows))
+    return f"{len(rows)} epochs at {sizes} pixels in {sum(number(row['seconds']) for row in rows) / 60:.0f} minutes"
 
 
 def _limits(material: Material) -> str:

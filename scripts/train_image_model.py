@@ -12,10 +12,9 @@ plan wants another `--work`.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +51,7 @@ from scripts.learnt import (
     tensor,
     written,
 )
-from scripts.leave_out import networks_of
+from scripts.leave_out import networks_of, rows_of
 from scripts.leave_out import write as write_rows
 from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START, study_rule
 from scripts.typical import ranges
@@ -181,10 +180,16 @@ def run(
     write(new / "manifest.toml", manifest)
     _publish(new, out)
     (docs / "measured").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(work / "curve.csv", docs / "measured" / "curve.csv")
+    write_rows(docs / "measured" / "curve.csv", list(_curve(work, taught=bool(teachers))))
     write_rows(docs / "measured" / "learnt.csv", list(counted(examples)))
     model_report.render(docs, out)
     return manifest
+
+
+def _curve(work: Path, *, taught: bool) -> Iterator[Mapping[str, object]]:
+    """Every epoch of fp32, and of its lesson."""
+    for stage, name in (("alone", "curve.csv"), ("taught", "taught.csv"))[: 1 + taught]:
+        yield from ({"stage": stage, **row} for row in rows_of(work / name))
 
 
 def counted(examples: Examples) -> Iterator[dict[str, object]]:

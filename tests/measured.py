@@ -70,7 +70,8 @@ def measured(docs: Path) -> Path:
 
 def _runs() -> dict[str, tuple[str, list[Sequence[object]]]]:
     sizes = (160, 160, 160, 160, 192, 192, 224, 224)
-    curve = [(k + 1, size, f"{0.9 * 0.75**k:.4f}", 100 + size) for k, size in enumerate(sizes)]
+    curve = [("alone", k + 1, size, f"{0.9 * 0.75**k:.4f}", 100 + size) for k, size in enumerate(sizes)]
+    curve += [("taught", k + 1, size, f"{0.3 * 0.9**k:.4f}", 300) for k, size in enumerate((160, 224))]
     ablation = [(c, p, 200, 0.9, 0.93, s, 0.88) for c, s in (("evidence map", 0.97), ("one label per slice", 0.85)) for p in ("0", "btp01")]
     phantoms = [
         (
@@ -89,7 +90,7 @@ def _runs() -> dict[str, tuple[str, list[Sequence[object]]]]:
         for v in ("fp32", "int8")
     ]
     return {
-        "curve.csv": ("epoch,size,loss,seconds", curve),
+        "curve.csv": ("stage,epoch,size,loss,seconds", curve),
         "learnt.csv": ("source,part,learnt,sealed", [("figshare", "0", 120, 0), ("figshare", "4", 0, 120), ("volume", "btp06", 0, 20)]),
         "ablation.csv": ("configuration,part,slices,accuracy,sensitivity,specificity,class_right", ablation),
         "phantoms.csv": ("tumour,plane,seed,variant,call,label,probability,right", phantoms),

@@ -245,6 +245,16 @@ def test_the_tables_have_the_columns_that_the_report_reads() -> None:
         assert set(columns) == set(material.COLUMNS[name].split()), name
 
 
+def test_the_curve_tells_the_lesson_of_who_was_taught(tmp_path: Path) -> None:
+    """curve.csv holds the epochs of the training and, of a network that others taught, those of the lesson; an old lesson is not told."""
+    for name in ("curve.csv", "taught.csv"):
+        leave_out.write(tmp_path / name, [{"epoch": 1, "size": 160, "loss": 0.9, "seconds": 12}])
+    rows = list(train_image_model._curve(tmp_path, taught=True))
+    assert [row["stage"] for row in rows] == ["alone", "taught"]
+    assert rows[0].keys() == set(material.COLUMNS["curve.csv"].split())
+    assert [row["stage"] for row in train_image_model._curve(tmp_path, taught=False)] == ["alone"]
+
+
 def test_the_strongest_cell_of_the_label_is_what_points() -> None:
     """A cell on the tumour points right, one far away does not, and Dice is 1 only where the evidence is the mask."""
     found = MANY.take(np.arange(len(MANY)) < 2)

@@ -103,7 +103,7 @@ def test_a_model_that_others_taught_says_so(docs: Path, tmp_path: Path) -> None:
     assert "taught it further" not in text(docs, whole) + card(alone, docs)
     taught = alone.model_copy(update={"taught_by": 6})
     write(whole / "manifest.toml", taught)
-    assert "then 6 others taught it further" in text(docs, whole)
+    assert "then 6 others taught it further, 2 epochs at 160, 224 pixels" in text(docs, whole)
     assert "6 networks that had left out parts" in card(taught, docs) and "--teachers runs/leave_out" in card(taught, docs)
 
 

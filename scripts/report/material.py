@@ -2,6 +2,7 @@
 
 Each CSV file may be missing: the report then says so, and which command writes it. The columns of each stand in COLUMNS.
 
+    curve.csv              stage: alone, or taught (further, by other networks: another loss); seconds of the epoch
     leave_out.csv          run: the network; part: what it never saw ('0' to '3' folds, 'btp01'..., 'web', 'second half', 'colin27'...);
                            source: figshare, web, volume (a patient's head), healthy (a healthy head); logits; pointed 1, 0 or empty:
                            does the strongest cell of the true label lie in the mask widened by 5 mm; dice of region and mask, or empty;
@@ -30,7 +31,7 @@ from models.tables import tables as gate_tables
 from scripts.report.numbers import sealed_fold
 
 COLUMNS = {
-    "curve.csv": "epoch size loss seconds",
+    "curve.csv": "stage epoch size loss seconds",
     "learnt.csv": "source part learnt sealed",
     "leave_out.csv": "run part source plane stratum block file truth added teachers pointed dice",  # and fp32_<label>
     "leave_out_studies.csv": "run kind study truth slices call label probability key_inside dice tumour_slices found false",

@@ -44,17 +44,23 @@ def _axes(count: int = 1, width: float = 7.2, height: float = 3.6) -> tuple[Any,
 
 
 def curve(material: Material) -> Any:
-    """Loss by epoch; the picture size as steps below."""
+    """Loss by epoch, of training and then of the lesson, which is another loss; the size of the pictures as steps."""
     rows = material.rows("curve.csv")
-    epochs, sizes = [int(row["epoch"]) for row in rows], [int(row["size"]) for row in rows]
+    epochs, sizes = list(range(1, len(rows) + 1)), [int(row["size"]) for row in rows]
     losses = [number(row["loss"]) for row in rows]
     figure, [axes] = _axes()
-    axes.plot(epochs, losses, "-o", color=COLOURS["fp32"], markersize=4)
+    said = {"alone": "alone, by the labels", "taught": "taught further: another loss"}
+    for (stage, told), colour in zip(said.items(), OTHERS, strict=False):
+        of = [k for k, row in enumerate(rows) if row["stage"] == stage]
+        if of:
+            axes.plot([epochs[k] for k in of], [losses[k] for k in of], "-o", color=colour, markersize=4, label=told)
+    axes.legend(frameon=False, fontsize=9, loc="upper right", bbox_to_anchor=(0.84, 0.92))
     changes = [k for k in range(len(rows)) if k == 0 or sizes[k] != sizes[k - 1]]
     for k in changes:
         axes.axvline(epochs[k] - 0.5, color=GREY, linewidth=0.8, linestyle=":")
-        axes.annotate(f" {sizes[k]} px", (epochs[k] - 0.5, 0.97), xycoords=("data", "axes fraction"), va="top", fontsize=9, color="#555555")
-    axes.set(xlabel="epoch", ylabel="mean loss", ylim=(0, 1.18 * max(losses)), xlim=(0.4, max(epochs) + 0.4), title="Training of fp32")
+        axes.annotate(f" {sizes[k]}", (epochs[k] - 0.5, 0.97), xycoords=("data", "axes fraction"), va="top", fontsize=9, color="#555555")
+    axes.set(xlabel="epoch; above it the side of the pictures in pixels", ylabel="mean loss", title="Training of fp32")
+    axes.set(xlim=(0.4, max(epochs) + 0.4), ylim=(0, 1.18 * max(losses)))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", alpha=0.3)
     return figure
