@@ -72,7 +72,7 @@ leave-out: .venv/.train  ## train without each part in turn and read it: make le
 	@test -d "$(DATA)" || { echo "leave-out: no folder $(DATA); name the data set: make leave-out DATA=/path/to/brain_mri" >&2; exit 2; }
 	$(BIN)/python -m scripts.leave_out --data "$(DATA)" $(OPTIONS)
 
-ablation: .venv/.train  ## what each ingredient of the training is worth: make ablation DATA=/path/to/brain_mri (docs/measured; half an hour)
+ablation: .venv/.train  ## what each ingredient of the training is worth: make ablation DATA=/path/to/brain_mri (docs/measured; an hour and a half)
 	@test -d "$(DATA)" || { echo "ablation: no folder $(DATA); name the data set: make ablation DATA=/path/to/brain_mri" >&2; exit 2; }
 	$(BIN)/python -m scripts.ablation --data "$(DATA)" $(OPTIONS)
 

@@ -65,6 +65,7 @@ def main(
     healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that no configuration learns")] = [],  # noqa: B006
     work: Annotated[Path, typer.Option(help="checkpoints and maps")] = Path("runs/ablation"),
     out: Annotated[Path, typer.Option(help="folder of the table")] = Path("docs/measured"),
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
     configuration: Annotated[list[str], typer.Option(help=f"only these: {'; '.join(CONFIGURATIONS)}")] = [],  # noqa: B006
 ) -> None:
     """Trains with something changed, and reads what all configurations leave out."""
@@ -72,7 +73,7 @@ def main(
     if wrong := set(configuration) - CONFIGURATIONS.keys():
         raise typer.BadParameter(f"{', '.join(sorted(wrong))}: no such configuration", param_hint="--configuration")
     try:
-        examples, others = read(data, head, leave_out=True), measured_heads(healthy, head)
+        examples, others = read(data, head, skip_bad=skip_bad, leave_out=True), measured_heads(healthy, head)
         examples = examples.take(~examples.sealed)
         for title in configuration or CONFIGURATIONS:
             ablate(title, examples, others, work / folder_of(title))

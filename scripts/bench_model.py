@@ -80,6 +80,9 @@ def main(
     head: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that ResNet18 learns, too")] = [],  # noqa: B006
     healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that ResNet18 is judged by")] = [],  # noqa: B006
     learn: Annotated[bool, typer.Option("--train-resnet", help="train ResNet18 on DATA instead, once")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="of --train-resnet: go on without files that cannot be read; they are listed")
+    ] = False,
 ) -> None:
     """Time the bundled network and its rivals on this CPU."""
     if learn:
@@ -87,7 +90,7 @@ def main(
             raise typer.BadParameter("--train-resnet learns from --data DIR; name the folder")
         torch.set_num_threads(2)
         try:
-            pitfalls.write(out / "resnet.csv", list(resnet(data, work, head, healthy)))
+            pitfalls.write(out / "resnet.csv", list(resnet(data, work, head, healthy, skip_bad=skip_bad)))
         except DataError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(2) from error
@@ -177,9 +180,11 @@ def _ratio(int8: pitfalls.Row, row: pitfalls.Row) -> str:
     return f"{said} (goal {asked}: {'met' if met else 'MISSED'})"
 
 
-def resnet(data: Path, work: Path, heads: Sequence[Path] = (), healthy: Sequence[Path] = ()) -> Iterator[pitfalls.Row]:
+def resnet(
+    data: Path, work: Path, heads: Sequence[Path] = (), healthy: Sequence[Path] = (), *, skip_bad: bool = False
+) -> Iterator[pitfalls.Row]:
     """Trains ResNet18, keeps it in `work`, and yields its rows of resnet.csv, on the sealed slices and `healthy`. Raises DataError."""
-    found = read(data, heads, leave_out=True)
+    found = read(data, heads, skip_bad=skip_bad, leave_out=True)
     network = train_resnet(samples(found.take(~found.sealed)), replace(FEED, channels=COLOURS), SIZES, STEPS)
     work.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), work / "resnet18.pt")

@@ -114,7 +114,7 @@ def _printed(found: Sequence[Picture]) -> tuple[list[Picture], Floats, list[BadF
     kept, prints, bad = [], [], []
     for picture in tqdm(found, "fingerprints"):
         try:
-            prints.append(fingerprint_of(single(picture.name, _checked(picture), clear=picture.label == ABSENT), RECIPE))
+            prints.append(fingerprint_of(single(picture.name, _checked(picture)), RECIPE))
             kept.append(picture)
         except BadFile as error:
             bad.append(error)

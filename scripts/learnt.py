@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -58,10 +60,18 @@ def _learnt_head(path: Path) -> Examples:
 
 def measured_heads(paths: Sequence[Path], learnt: Sequence[Path] = (), every: int = 5) -> Examples | None:
     """Healthy heads that nobody learns, `every` so many slices in three planes. Raises DataError, also where one is `learnt`."""
-    known = {sha256(path) for path in learnt if path.is_file()}
-    if twice := [path for path in paths if path.is_file() and sha256(path) in known]:
+    known = {_unpacked(path) for path in learnt if path.is_file()}
+    if twice := [path for path in paths if path.is_file() and _unpacked(path) in known]:
         raise DataError(f"{twice[0]}: is learnt (--head) and cannot be judged by (--healthy) too; leave one of them out")
     return join([healthy_head(path, RECIPE, CLEAR, every) for path in paths]) if paths else None
+
+
+def _unpacked(path: Path) -> str:
+    """sha256 of what it holds, packed (.nii.gz) or not."""
+    try:
+        return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+    except (OSError, EOFError, zlib.error):
+        return sha256(path)
 
 
 def samples(examples: Examples) -> Samples:

@@ -35,6 +35,7 @@ from scripts.study_rule import head_area
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
 PATIENTS, HEADS = ("volume", "dicom"), ("healthy",)  # sources whose parts are patients, and healthy heads; all other parts are folds
 PAINTED = "colin27"  # the head that phantoms are painted into: whoever leaves it out leaves them out
+HANDS = 5  # that patients are dealt to at least, where there are so many: a network that learns no patient tells little
 Rows = NDArray[np.bool_]
 Choice = Callable[[Examples], Rows]
 Parts = Mapping[str, Choice]
@@ -61,15 +62,18 @@ def second_half(examples: Examples) -> Rows:
 
 
 def runs(examples: Examples) -> dict[str, Parts]:
-    """What is left out together: each fold with a patient; pictures of another origin with the other patients and the bundled head;
-    the second half. A part without slices is none, a run without parts neither.
+    """What is left out together: each fold, with some of the patients; pictures of another origin with the last patients and the bundled
+    head; the second half. Patients are dealt to the folds and that run, and to runs of their own where folds are few: never are all left
+    out at once. A part without slices is none, a run without parts neither.
     """
     patients, pictures = _named(examples, PATIENTS), _named(examples, (*PATIENTS, *HEADS, "phantom"), others=True)
+    hands = max(len(pictures) + 1, min(HANDS, len(patients)))
+    *dealt, last = (patients[k::hands] for k in range(hands))
+    names = [f"fold{fold}" for fold in pictures] + [f"patients{k}" for k in range(len(pictures), hands - 1)]
     found: dict[str, Parts] = {
-        f"fold{fold}": {name: part(name) for name in (fold, *patients[k : k + 1])} for k, fold in enumerate(pictures)
+        name: {held: part(held) for held in (*pictures[k : k + 1], *hand)} for k, (name, hand) in enumerate(zip(names, dealt, strict=True))
     }
-    rest = (*patients[len(pictures) :], PAINTED)
-    found |= {"web": {"web": web_tumours, **{name: part(name) for name in rest}}, "half": {"second half": second_half}}
+    found |= {"web": {"web": web_tumours, **{held: part(held) for held in (*last, PAINTED)}}, "half": {"second half": second_half}}
     there = {run: {name: rows for name, rows in parts.items() if rows(examples).any()} for run, parts in found.items()}
     return {run: parts for run, parts in there.items() if parts}
 

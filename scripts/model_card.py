@@ -128,6 +128,12 @@ LIMITS = (  # the Summary says of every model that it is no medical device and w
     "without contrast agent: no whole study of a meningioma or a pituitary tumour was there to calibrate it on.",
     "The slices it was judged on are from the same sources as those it learnt from; patients are nearly, not perfectly, separated.",
 )
+LIMITS_OF_OTHERS = (  # of a model that learnt from somebody's own data; what these are nobody told us
+    LIMITS[0],
+    "It reads T1-weighted slices only; T2, FLAIR, diffusion and CT give answers without meaning.",
+    "What makes one finding of many slices was set on other data than those it learnt from.",
+    "The slices it was judged on are from the same sources as those it learnt from; what these lack is not told here.",
+)
 
 
 UNKNOWN = (  # what it was never taught or is known to read badly: (what, what happens there)
@@ -151,13 +157,14 @@ UNKNOWN = (  # what it was never taught or is known to read badly: (what, what h
 )
 ETHICS = """## Ethical notes
 
-- The sets were published without names, but for the head of MyConnectome, whose subject named himself. Whole heads can give
+- Every report says that no physician checked it, that it is for research, and which version answered. A wrong "absent" may reassure
+  and a wrong "present" may frighten: show neither to a patient.
+- Pictures without tumour come from elsewhere than those with one in most public sets; high figures on them mostly show that."""
+OUR_ETHICS = """- The sets were published without names, but for the head of MyConnectome, whose subject named himself. Whole heads can give
   back a face: nothing of them is in this project or its documents.
 - Who the patients were (age, sex, origin) is not told for most of them, so nobody knows for whom it works worse. Two hospitals in
   China gave most of the tumours.
-- Every report says that no physician checked it, that it is for research, and which version answered. A wrong "absent" may reassure
-  and a wrong "present" may frighten: show neither to a patient.
-- Pictures without tumour come from elsewhere than those with one; high figures on public sets of this kind mostly show that."""
+- Its pictures without tumour come from elsewhere than those with one."""
 
 
 def of_our_sets(manifest: Manifest) -> bool:
@@ -175,7 +182,8 @@ def card(manifest: Manifest, docs: Path = DOCS) -> str:
         _judged(manifest.gate, manifest),
         _elsewhere(manifest, docs),
     ]
-    return "\n\n".join([part for part in [*parts, _unknown(manifest), ETHICS, _versions(manifest)] if part]) + "\n"
+    ethics = f"{ETHICS}\n{OUR_ETHICS}" if of_our_sets(manifest) else ETHICS
+    return "\n\n".join([part for part in [*parts, _unknown(manifest), ethics, _versions(manifest)] if part]) + "\n"
 
 
 def _title(manifest: Manifest) -> str:
@@ -322,10 +330,10 @@ def _elsewhere(manifest: Manifest, docs: Path) -> str:
 
 def _unknown(manifest: Manifest) -> str:
     device = "No physician checked what it says, and nobody measured what acting on it does."
+    known = ["\n".join(f"- **{what}**: {happens}." for what, happens in UNKNOWN), "Limits:"] if of_our_sets(manifest) else []
     return section(
         "What it does not know",
-        "\n".join(f"- **{what}**: {happens}." for what, happens in UNKNOWN),
-        "Limits:",
+        *known,
         "\n".join([f"- {device}", *(f"- {limit}" for limit in manifest.limits)]),
     )
 

@@ -63,7 +63,9 @@ def main(
     data: Annotated[Path, typer.Option(help="folder with slices.csv and volumes.csv")],
     work: Annotated[Path, typer.Option(help="of the training run: its checkpoints, artifacts/")] = Path("runs/train"),
     out: Annotated[Path, typer.Option(help="where the two tables go")] = Path("docs/measured"),
+    head: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that was learnt; may be given several times")] = [],  # noqa: B006
     healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that was not learnt; may be given several times")] = [],  # noqa: B006
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
 ) -> None:
     """Make int8 in several ways and write pitfalls.csv and batches.csv."""
     torch.set_num_threads(2)
@@ -71,8 +73,8 @@ def main(
     if missing := [path for path in wanted if not path.exists()]:
         raise typer.BadParameter(f"{missing[0]}: not there; make train DATA=... makes it", param_hint="--work")
     try:
-        found = read(data, leave_out=True)
-        sets = sets_of(found.take(found.sealed), healthy)
+        found = read(data, head, skip_bad=skip_bad, leave_out=True)
+        sets = sets_of(found.take(found.sealed), healthy, head)
         rows = list(pitfalls(work, some(found.take(~found.sealed)), sets))
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
@@ -81,7 +83,7 @@ def main(
     write(out / "batches.csv", list(batches(work, sets)))
 
 
-def sets_of(judged: Examples, healthy: Sequence[Path] = (), learnt: Sequence[Path] = ()) -> Sets:
+def sets_of(judged: Examples, healthy: Sequence[Path], learnt: Sequence[Path]) -> Sets:
     """The slices to judge, named by where they come from. Raises DataError, also where a head is `learnt`."""
     heads = measured_heads(healthy, learnt)
     judged = judged if heads is None else join([judged, heads])

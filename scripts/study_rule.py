@@ -4,7 +4,8 @@
     python -m scripts.study_rule --try               candidates beside each other: how temperature and thresholds were chosen
 
 Reads the maps that scripts/leave_out.py wrote (`--work`); needs no torch. Studies are whole volumes, healthy heads in each plane, runs of
-neighbouring slices of one tumour (most often one patient in one plane), and single slices.
+neighbouring slices of one tumour (most often one patient in one plane), runs of a patient's slices in which nobody drew a tumour, and
+single slices, which are for --try alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +27,12 @@ from models.manifest import Manifest
 from pipeline.aggregate import aggregate
 from pipeline.records import Affine, Finding, Geometry, Prediction, Source
 from scripts.datasets.examples import Examples
+from scripts.datasets.folders import in_order
 from scripts.model_card import ABSENT, LABELS, NAME, RECIPE, study_rule
 
 VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say the truth
 WHOLE = ("volume", "healthy")  # sources that hold whole heads
+SINGLE = ("web",)  # sources whose pictures have no neighbours
 LEAST_RUN = 4  # slices of a run that make a study
 TRIED = {
     "temperature": (0.6, 1.0),
@@ -98,33 +102,44 @@ def _grouped(rows: Sequence[Mapping[str, str]], arrays: tuple[Floats, Floats, ND
             groups.setdefault((row["source"], row["part"], row["block"]), []).append(k)
             continue
         groups.setdefault(("slice", row["part"], row["file"]), []).append(k)
-        if row["source"] == "figshare":
+        if row["source"] not in SINGLE:
             groups.setdefault(("run", row["part"], f"{row['block']} {row['plane']} {row['truth']}"), []).append(k)
+    shown = [bool(mask.any()) for mask in arrays[2]]
     for (kind, part, name), members in groups.items():
         if kind != "run" or len(members) >= LEAST_RUN:
             yield _case(kind, part, name, [(k, rows[k]) for k in members], arrays)
+        if kind == "volume":
+            for n, stretch in enumerate(_stretches(members, shown), 1):
+                yield _case("run", part, f"{name} {n} without tumour", [(k, rows[k]) for k in stretch], arrays)
+
+
+def _stretches(members: Sequence[int], shown: Sequence[bool]) -> Iterator[list[int]]:
+    """Neighbours of a volume in which nobody drew a tumour, where there are enough for a run."""
+    for drawn, stretch in groupby(members, lambda k: shown[k]):
+        if not drawn and len(found := list(stretch)) >= LEAST_RUN:
+            yield found
 
 
 def _case(
     kind: str, part: str, name: str, members: list[tuple[int, Mapping[str, str]]], arrays: tuple[Floats, Floats, NDArray[np.bool_]]
 ) -> Case:
     if kind == "run":
-        members = sorted(members, key=lambda member: member[1]["file"])
+        members = sorted(members, key=lambda member: in_order(member[1]["file"]))
     chosen, rows = [k for k, _ in members], [row for _, row in members]
     truth = next((row["truth"] for row in rows if row["truth"] != ABSENT), ABSENT)
     title = {"volume": f"{part} {name}", "healthy": name, "run": f"run {name}"}.get(kind, name)
     maps, area, masks = arrays
-    asked = (maps[chosen], area[chosen], masks[chosen], _geometry(kind, rows))
+    asked = (maps[chosen], area[chosen], masks[chosen], _geometry(rows))
     return Case(rows[0]["run"], kind, part, title, truth, *asked, teachers=int(rows[0].get("teachers", 0)))
 
 
-def _geometry(kind: str, rows: Sequence[Mapping[str, str]]) -> Geometry:
+def _geometry(rows: Sequence[Mapping[str, str]]) -> Geometry:
     """The first number of a head's slices counts slices of a volume, mm of a healthy head."""
-    plane = rows[0]["plane"]
-    if kind not in WHOLE:
+    plane, source = rows[0]["plane"], rows[0]["source"]
+    if source not in WHOLE:
         return Geometry(plane)  # type: ignore[arg-type]
     numbers = [float(row["file"].rsplit(" ", 1)[1]) for row in rows]
-    step = VOLUME_STEP if kind == "volume" else 1.0
+    step = VOLUME_STEP if source == "volume" else 1.0
     positions = tuple(float(n) * step for n in numbers)
     return Geometry(plane, between=float(np.median(np.diff(positions))) if len(positions) > 1 else None, positions=positions)  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@
 
 Trained on folds 0-3, patients 01-05, the bundled healthy head, phantoms and every `--head`; fold 4 and patient 06 are for the gate alone.
 `--healthy` names healthy heads that are only measured. Checkpoints lie in `--work`: the same command goes on where it was cut off; another
-plan wants another `--work`.
+plan wants another `--work`. Exit code 1: the gate rejected int8, so fp32 serves; 2: data or options are wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import typer
@@ -53,7 +53,21 @@ from scripts.learnt import (
 )
 from scripts.leave_out import networks_of, rows_of
 from scripts.leave_out import write as write_rows
-from scripts.model_card import ABSENT, COLIN, HEADS, LABELS, LEARNED_FROM, LIMITS, NAME, RECIPE, RULE, SETS, START, study_rule
+from scripts.model_card import (
+    ABSENT,
+    COLIN,
+    HEADS,
+    LABELS,
+    LEARNED_FROM,
+    LIMITS,
+    LIMITS_OF_OTHERS,
+    NAME,
+    RECIPE,
+    RULE,
+    SETS,
+    START,
+    study_rule,
+)
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
@@ -61,6 +75,17 @@ VERSION = "1.6.0"
 Sessions = dict[Variant, Session]
 Ranges = dict[Trait, tuple[float, float]]
 PART = 256  # slices at once
+OWN, OWN_VERSION = "own_brain_tumor_4class", "1.0.0"  # of a model that learnt from other data than ours
+
+
+class About(NamedTuple):
+    """What a manifest tells about its model in words."""
+
+    name: str
+    version: str
+    sources: Sequence[DataSource] = LEARNED_FROM
+    limits: Sequence[str] = LIMITS
+
 
 app = typer.Typer(add_completion=False)
 
@@ -84,6 +109,10 @@ def main(
             metavar="NAME|LICENCE|CITATION", help="what DATA and --head are (then nothing is added to evidence); else our sets are named"
         ),
     ] = [],  # noqa: B006
+    name: Annotated[
+        str, typer.Option(help="of the model of --learned-from, in reports and in [models]; a node serves one of a name")
+    ] = OWN,
+    version: Annotated[str, typer.Option(help="of the model of --learned-from, in reports")] = OWN_VERSION,
     quick: Annotated[bool, typer.Option("--quick", help="a run of minutes: its artifacts work, and are not to be relied on")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
     leave_out: Annotated[bool, typer.Option("--leave-out-leaks", help="leave out of training what a sealed slice shows too")] = False,
@@ -92,16 +121,20 @@ def main(
     torch.set_num_threads(2)
     if quick and teachers:
         raise typer.BadParameter("a lesson of whole epochs is no run of minutes; leave --quick or --teachers out", param_hint="--teachers")
-    work, plan, version = (work / "quick", QUICK, "0.0.0") if quick else (work, FULL, VERSION)
+    if not learned_from and (name, version) != (OWN, OWN_VERSION):
+        raise typer.BadParameter("it names a model of other data than ours; say with --learned-from what these are", param_hint="--name")
+    _refuse_device(device)
+    work, plan = (work / "quick", QUICK) if quick else (work, FULL)
     try:
         examples, measured = read(data, head, skip_bad=skip_bad, leave_out=leave_out), measured_heads(healthy, head)
         taught_by = networks_of(teachers, examples.take(~examples.sealed), FULL) if teachers else []
     except DataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    named = [*map(_source, learned_from), COLIN] if learned_from else [*SETS, COLIN, *_heads(head)]
-    sources = [*named, START]
     ours = not learned_from  # what is added, and when a study is absent, was chosen on parts of our own sets
+    about = About(NAME, VERSION, [*SETS, COLIN, *_heads(head), START], LIMITS)
+    if not ours:
+        about = About(name, version, [*map(_source, learned_from), COLIN, START], LIMITS_OF_OTHERS)
     added, rule = (added_for(len(taught_by)), study_rule(len(taught_by))) if ours else (NOTHING, RULE)
     rounding = Rounding(reduce_range=seven_bits)
     try:
@@ -112,10 +145,9 @@ def main(
             work,
             docs,
             plan,
-            version,
+            about._replace(version="0.0.0") if quick else about,
             device=device,
             rounding=rounding,
-            sources=sources,
             added=added,
             rule=rule,
             teachers=taught_by,
@@ -126,6 +158,17 @@ def main(
     said = manifest.gate
     if said is not None:
         print(f"{manifest.name} {manifest.version}: {said.verdict}", *said.reasons, *said.remarks, sep="\n  ")
+    if said is not None and said.verdict != "APPROVED":
+        print(f"{out}: int8 is not served, fp32 answers", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _refuse_device(device: str) -> None:
+    """Before the data are read: PyTorch must be able to use it. Raises BadParameter."""
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:  # each kind of device fails in a way of its own
+        raise typer.BadParameter(f"{device}: {str(error).splitlines()[0]}; cpu works everywhere", param_hint="--device") from error
 
 
 def _heads(paths: Sequence[Path]) -> list[DataSource]:
@@ -151,11 +194,10 @@ def run(
     work: Path,
     docs: Path,
     plan: Plan,
-    version: str,
+    about: About,
     *,
     device: str = "cpu",
     rounding: Rounding = Rounding(),  # noqa: B008 - frozen
-    sources: Sequence[DataSource] = LEARNED_FROM,
     added: Sequence[float] = ADDED,
     rule: StudyRule = RULE,
     teachers: Sequence[Network] = (),
@@ -168,12 +210,12 @@ def run(
     twin = quantise(network, samples(learnt), FEED, plan, work, rounding)
     new = work / "artifacts"
     of = digest(plan, learnt, added, [weights_digest(teacher) for teacher in teachers])
-    said = {"training": of, "data": "; ".join(source.citation for source in sources), "added": written(added)}
+    said = {"training": of, "data": "; ".join(source.citation for source in about.sources), "added": written(added)}
     sessions = _export(new, network, twin, said)
     check_answers(network, CLEAR, sessions["fp32"].run, tensor(torch.from_numpy(sealed.images[:32])), new / "model_fp32.onnx")
     check_integers(new / "model_int8.onnx")
     typical = ranges(map(tensor, torch.from_numpy(learnt.images).split(PART)), RECIPE)
-    manifest = _described(new, version, sessions, sources, rule, len(teachers), typical)
+    manifest = _described(new, about, sessions, rule, len(teachers), typical)
     found = judged(sealed, measured, sessions, manifest)
     record.write(new, found)
     manifest = manifest.model_copy(update={"gate": _verdict(found, manifest, sessions)})
@@ -208,14 +250,12 @@ def _export(folder: Path, network: Network, twin: nn.Module, said: dict[str, str
     return {variant: Session(folder / f"model_{variant}.onnx") for variant in nets}
 
 
-def _described(
-    folder: Path, version: str, sessions: Sessions, sources: Sequence[DataSource], rule: StudyRule, taught_by: int, typical: Ranges
-) -> Manifest:
+def _described(folder: Path, about: About, sessions: Sessions, rule: StudyRule, taught_by: int, typical: Ranges) -> Manifest:
     """The manifest, not judged yet, and golden.npz beside it."""
     recipe, files = RECIPE, {v: folder / f"model_{v}.onnx" for v in sessions}
     return Manifest(
-        name=NAME,
-        version=version,
+        name=about.name,
+        version=about.version,
         labels=list(LABELS),
         absent=ABSENT,
         recipe_id=recipe.id,
@@ -224,8 +264,8 @@ def _described(
         taught_by=taught_by,
         artifacts={v: Artifact(file=path.name, sha256=sha256(path), bytes=path.stat().st_size) for v, path in files.items()},
         golden=golden.write(folder, recipe, {str(v): session for v, session in sessions.items()}, GOLDEN_TOLERANCE),
-        learned_from=list(sources),
-        limits=list(LIMITS),
+        learned_from=list(about.sources),
+        limits=list(about.limits),
         typical=typical,
     )
 

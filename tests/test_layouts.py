@@ -65,6 +65,18 @@ def test_a_folder_per_class_is_read_below_training_and_testing(tmp_path: Path) -
     assert set(found.labels[found.sealed]) == set(found.labels[~found.sealed]) == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize(("name", "hint"), [("Testing/gliom", "is it glioma?"), ("Training/yes", "'yes' is none of")])
+def test_a_folder_of_pictures_that_is_of_no_class_is_refused(tmp_path: Path, name: str, hint: str) -> None:
+    """A misspelt class folder is named, with the nearest class; without pictures it may be called anything."""
+    class_folders(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    assert len(read(tmp_path)) == 24
+    write_picture(tmp_path / name / "im (1).png", head(7))
+    with pytest.raises(DataError, match=f"{name}: rename it, or move it out of .* holds pictures") as caught:
+        read(tmp_path)
+    assert hint in str(caught.value)
+
+
 def test_a_mirrored_copy_is_in_the_fold_of_its_picture(tmp_path: Path) -> None:
     """Where no patient is known, what looks alike is one block and lies in one fold, also across Training and Testing."""
     class_folders(tmp_path)
@@ -188,6 +200,19 @@ def test_a_nifti_mask_is_placed_by_its_affine(tmp_path: Path, orientation: tuple
     found = read(tmp_path)
     assert [LABELS[k] for k in found.labels] == ["notumor", "glioma", "glioma", "glioma", "notumor"]
     assert found.masks.any((1, 2)).tolist() == [label == 0 for label in found.labels]
+
+
+def test_a_damaged_slice_of_a_series_is_told(tmp_path: Path) -> None:
+    """A series of which an instance cannot be read is a bad file, named; what is no DICOM, and a DICOMDIR, are passed over."""
+    write_series(tmp_path / "healthy")
+    for name in ("notes.txt", "DICOMDIR"):
+        (tmp_path / "healthy" / name).write_bytes(b"\0" * 128 + (b"DICM" if name == "DICOMDIR" else b""))
+    write_rows(tmp_path / "dicom.csv", {"file": "healthy", "label": "normal"})
+    assert len(read(tmp_path)) == 5
+    hurt = next((tmp_path / "healthy").glob("*.3.dcm"))
+    hurt.write_bytes(hurt.read_bytes()[:150])
+    with pytest.raises(DataError, match=rf"{hurt.name}: .*--skip-bad"):
+        read(tmp_path)
 
 
 def test_a_nifti_mask_marks_the_pixels_that_it_was_drawn_on(tmp_path: Path) -> None:

@@ -75,9 +75,22 @@ def test_who_leaves_the_painted_head_out_learns_no_phantom_of_it() -> None:
 
 
 def test_other_data_have_other_runs() -> None:
-    """Without Cheng's numbering there is no second half, and without pictures of another origin no part of that name."""
+    """Without Cheng's numbering there is no second half, and without pictures of another origin no part of that name. Volumes alone
+    are left out patient by patient: no network learns healthy heads only.
+    """
     found = leave_out.runs(MANY.take(np.isin(np.array(MANY.sources), ("volume", "healthy"))))
-    assert found.keys() == {"web"} and set(found["web"]) == {"btp01", "btp02", "btp03", "btp04", "btp05", "colin27"}
+    assert {run: set(parts) for run, parts in found.items()} == {
+        **{f"patients{k}": {f"btp0{k + 1}"} for k in range(4)},
+        "web": {"btp05", "colin27"},
+    }
+
+
+def test_many_patients_are_dealt_to_all_runs() -> None:
+    """Of twelve patients beside four folds no run leaves more than three out, and each is left out once."""
+    more = examples([("volume", f"p{k:02}", k % 4, f"p{k:02}", f"p{k}.nii.gz slice 1") for k in range(12)])
+    found = leave_out.runs(join([MANY.take(np.array(MANY.sources) != "volume"), more]))
+    out = [[name for name in parts if name.startswith("p")] for parts in found.values()]
+    assert sorted(name for names in out for name in names) == sorted(set(more.parts)) and max(map(len, out)) == 3
 
 
 def test_the_second_half_is_the_later_blocks_of_each_class() -> None:
@@ -264,6 +277,24 @@ def test_the_strongest_cell_of_the_label_is_what_points() -> None:
     right, wrong = leave_out.points(evidence, found)
     assert (right["pointed"], wrong["pointed"]) == ("1", "0")
     assert float(right["dice"]) > 0.7 > 0.1 > float(wrong["dice"])
+
+
+def test_a_patients_slices_without_tumour_are_studies_too() -> None:
+    """Neighbours in which nobody drew a tumour are a run that ought to be called absent, in their order and places; few are none."""
+    rows = [("volume", "btp01", 0 if k in (3, 4) else CLEAR, "btp01_pre", f"btp01.nii.gz slice {k}") for k in range(12)]
+    maps = np.full((12, 4, 14, 14), -5.0, np.float32)
+    maps[:, CLEAR] = 0.0
+    found = study_rule._grouped(_table(rows), (maps, np.ones(12, np.float32), examples(rows).masks[:, ::2, ::2] > 0))
+    [run] = [case for case in found if case.kind == "run"]
+    assert (run.name, run.truth, len(run.maps)) == ("run btp01_pre 1 without tumour", "notumor", 7)
+    assert run.geometry.positions == tuple(study_rule.VOLUME_STEP * k for k in range(5, 12))
+    assert study_rule.right(study_rule.found_in(run, MANIFEST), run)
+
+
+def _table(rows: list[tuple[str, str, int, str, str]]) -> list[dict[str, str]]:
+    keys = ("source", "part", "truth", "block", "file")
+    found = [dict(zip(keys, map(str, row), strict=True)) for row in rows]
+    return [{**row, "truth": NAMES[int(row["truth"])], "run": "r", "plane": "axial"} for row in found]
 
 
 def test_a_volume_becomes_one_study_with_its_key_slice_and_region() -> None:

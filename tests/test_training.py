@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,19 +18,21 @@ import nibabel  # noqa: E402
 from PIL import Image  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from models.manifest import Manifest, read, sha256  # noqa: E402
+from models.manifest import GateVerdict, Manifest, read, sha256  # noqa: E402
 from models.runtime import Session  # noqa: E402
 from models.training import data, imagenet, loop, qat  # noqa: E402
 from models.training.export import ExportError, check_parity  # noqa: E402
 from models.training.imagenet import load_imagenet  # noqa: E402
 from models.training.loop import misplaced  # noqa: E402
 from models.training.network import Network, against, conv, pool  # noqa: E402
-from scripts import learnt, pitfalls, train_image_model  # noqa: E402
+from scripts import learnt, model_card, pitfalls, train_image_model  # noqa: E402
 from scripts.datasets import bundled_head  # noqa: E402
 from scripts.datasets.phantoms import phantoms  # noqa: E402
 from scripts.model_card import LABELS  # noqa: E402
 
 ABSENT = 3
+MODEL = Manifest(name="m", version="1", labels=list(LABELS))
+ABOUT = train_image_model.About("small", "0.0.0")
 TINY = loop.Plan(sizes=(64, 64), batch=4, steps=2, calibration=8, qat_steps=2, qat_batch=4)
 
 
@@ -86,7 +89,7 @@ def test_the_whole_run_ends_with_artifacts_and_is_resumable(folder: Path, tmp_pa
     monkeypatch.setattr(learnt, "phantoms", lambda recipe, classes: phantoms(recipe, classes, healthy=1, others=0))
     out, docs = tmp_path / "zoo", tmp_path / "docs"
     examples, measured = learnt.read(folder), learnt.measured_heads([folder / "btp06.nii.gz"], every=20)
-    arguments = (examples, measured, out, tmp_path / "work", docs, TINY, "0.0.0")
+    arguments = (examples, measured, out, tmp_path / "work", docs, TINY, ABOUT)
     first = train_image_model.run(*arguments)
     assert {path.name for path in out.iterdir()} == {
         *("model_fp32.onnx", "model_int8.onnx", "manifest.toml", "golden.npz", "CARD.md"),
@@ -124,16 +127,40 @@ def test_a_head_is_named_by_its_bytes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (second.name, second.licence) == ("Healthy head mine.nii", "not told")
 
 
-def test_other_data_get_nothing_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is added to each label's evidence was chosen on our own sets: a training on others goes without."""
-    asked: list[object] = []
+def test_other_data_get_nothing_added_and_a_name_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added to each label's evidence was chosen on our own sets: a training on others goes without. Its model has neither our
+    name, nor our version, nor the limits that our sets have.
+    """
+    asked: list[tuple[object, train_image_model.About]] = []
     monkeypatch.setattr(train_image_model, "read", lambda *_, **__: None)
-    monkeypatch.setattr(
-        train_image_model, "run", lambda *_, added, **__: asked.append(added) or Manifest(name="m", version="1", labels=list(LABELS))
-    )
-    for more in ([], ["--learned-from", "Mine|CC0|me"]):
+    monkeypatch.setattr(train_image_model, "run", lambda *said, added, **_: asked.append((added, said[-1])) or MODEL)
+    mine = ["--learned-from", "Mine|CC0|me"]
+    for more in ([], mine, [*mine, "--name", "heads_of_mine", "--version", "2.1.0"]):
         assert CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), *more]).exit_code == 0
-    assert asked == [learnt.ADDED, learnt.NOTHING]
+    assert [added for added, _ in asked] == [learnt.ADDED, learnt.NOTHING, learnt.NOTHING]
+    ours, own, named = (about for _, about in asked)
+    assert (ours.name, ours.version, ours.limits) == (model_card.NAME, train_image_model.VERSION, model_card.LIMITS)
+    assert own.name == "own_brain_tumor_4class" and own.limits == model_card.LIMITS_OF_OTHERS and "Mine" in str(own.sources)
+    assert (named.name, named.version) == ("heads_of_mine", "2.1.0")
+    alone = CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), "--name", "heads_of_mine"])
+    assert alone.exit_code == 2 and "--learned-from" in alone.output
+
+
+def test_a_rejected_int8_is_told_by_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `vitalcheck models gate` does: 1, and a sentence that fp32 answers."""
+    said = GateVerdict(verdict="REJECTED", reasons=["lost too much"])
+    monkeypatch.setattr(train_image_model, "read", lambda *_, **__: None)
+    monkeypatch.setattr(train_image_model, "run", lambda *_, **__: MODEL.model_copy(update={"gate": said}))
+    done = CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path)])
+    assert done.exit_code == 1 and "lost too much" in done.output and "fp32 answers" in done.output
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cud"])
+def test_a_device_that_is_not_there_is_told_before_the_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """One line that names it, and nothing was read."""
+    monkeypatch.setattr(train_image_model, "read", lambda *_, **__: pytest.fail("read"))
+    done = CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), "--device", device])
+    assert done.exit_code == 2 and f"{device}: " in done.output and "cpu works everywhere" in done.output.replace("\n", " ")
 
 
 def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,11 +175,18 @@ def test_the_digest_of_a_training_changes_with_plan_and_slices(folder: Path, mon
     assert said != learnt.digest(TINY, examples)
 
 
-def test_a_head_that_is_learnt_cannot_be_judged_by(folder: Path) -> None:
-    """The same file as --head and as --healthy is refused; its figures would be those of the training."""
+def test_a_head_that_is_learnt_cannot_be_judged_by(folder: Path, tmp_path: Path) -> None:
+    """The same head as --head and as --healthy is refused, packed or not; its figures would be those of the training."""
     head = folder / "btp06.nii.gz"
     with pytest.raises(learnt.DataError, match=r"btp06\.nii\.gz: is learnt \(--head\)"):
         learnt.measured_heads([head], [head])
+    packed = tmp_path / "other.nii.gz"
+    packed.write_bytes(gzip.compress(gzip.decompress(head.read_bytes()), 1))
+    plain = tmp_path / "other.nii"
+    plain.write_bytes(gzip.decompress(head.read_bytes()))
+    for twin in (packed, plain):
+        with pytest.raises(learnt.DataError, match=rf"{twin.name}: is learnt"):
+            learnt.measured_heads([twin], [head])
 
 
 def test_another_plan_does_not_go_on_with_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

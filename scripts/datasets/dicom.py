@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from listener import headers
+from listener.errors import NotDicom
 from models.manifest import Recipe
 from pipeline.decode import Undecodable, decode
 from pipeline.orientation import normal, plane
@@ -58,9 +59,12 @@ def _raise(error: BadFile) -> Examples:
 
 
 def series_at(path: Path) -> Series | BadFile:
-    """The one series at `path`. Files that are no DICOM are passed over, for masks and notes may lie among them."""
+    """The one series at `path`, whole. Files that are no DICOM are passed over, for masks and notes may lie among them."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    found = [series for study in headers.studies(files, skipped=lambda _: None) for series in study.series]
+    refused: list[NotDicom] = []
+    found = [series for study in headers.studies(files, skipped=refused.append) for series in study.series]
+    if damaged := [error for error in refused if _dicom(error.path)]:
+        return BadFile(f"{damaged[0]}{f', and {len(damaged) - 1} more of its series' if len(damaged) > 1 else ''}")
     if not found:
         return BadFile(f"{path}: no DICOM image that can be read")
     if len(found) > 1:
@@ -68,6 +72,14 @@ def series_at(path: Path) -> Series | BadFile:
             f"{path}: {len(found)} series in one folder; give each its own folder and its own row of {TABLE}, or name single files"
         )
     return found[0]
+
+
+def _dicom(path: Path) -> bool:
+    """Whether it was written as an instance (PS3.10 7.1), readable or not; a DICOMDIR is none."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
 
 
 def _patient(row: Row, series: Series) -> str:

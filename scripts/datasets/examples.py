@@ -95,10 +95,13 @@ class Classes:
         """Raises DataError, with the nearest label, where `word` is none of them."""
         label = word if word in self.labels else self.named(word)
         if label is None:
-            near = difflib.get_close_matches(word.lower(), self.labels, 1)
-            hint = f"; is it {near[0]}?" if near else ""
-            raise DataError(f"{where}: label {word!r} is none of {', '.join(self.labels)}{hint}")
+            raise DataError(f"{where}: label {self.unknown(word)}")
         return self.labels.index(label)
+
+    def unknown(self, word: str) -> str:
+        """What is said of a word that means no label, with the nearest one where there is one."""
+        near = difflib.get_close_matches(word.lower(), self.labels, 1)
+        return f"{word!r} is none of {', '.join(self.labels)}{f'; is it {near[0]}?' if near else ''}"
 
     @property
     def clear(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from models.manifest import Recipe
-from scripts.datasets.examples import BadFile, Classes, Job
+from scripts.datasets.examples import BadFile, Classes, DataError, Job
 from scripts.datasets.folds import folds
 from scripts.datasets.pictures import grey, picture, single
 from scripts.datasets.prints import SIDE, Floats, alike, clusters, fingerprint_of
@@ -28,21 +28,38 @@ def present(data: Path, classes: Classes) -> bool:
 
 
 def class_folders(data: Path, classes: Classes) -> Iterator[tuple[Path, str]]:
-    """Folder, and the label that its name means: right below `data`, or below a Training and a Testing."""
+    """Folder, and the label that its name means."""
+    named = ((folder, classes.named(folder.name)) for folder in _folders(data))
+    return ((folder, label) for folder, label in named if label is not None)
+
+
+def _folders(data: Path) -> Iterator[Path]:
+    """What may be of a class: right below `data`, or below a Training and a Testing."""
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         if folder.name.lower() in SPLITS:
-            yield from class_folders(folder, classes)
-        elif (label := classes.named(folder.name)) is not None:
-            yield folder, label
+            yield from _folders(folder)
+        else:
+            yield folder
 
 
 def files(data: Path, classes: Classes) -> list[tuple[Path, str]]:
-    """(file, label), label by label, each in the order of the numbers in the names; masks (..._mask.png) are none."""
-    found = [
-        (path, label) for folder, label in class_folders(data, classes) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
-    ]
+    """(file, label), label by label, each in the order of the numbers in the names; masks (..._mask.png) are none. Raises DataError where a
+    folder with pictures is of no class: a misspelt one would be missed by nobody.
+    """
+    _refuse_other_pictures(data, classes)
+    found = [(path, label) for folder, label in class_folders(data, classes) for path in _pictures(folder)]
     kept = [(path, label) for path, label in found if not path.stem.lower().endswith("_mask")]
     return sorted(kept, key=lambda item: (item[1], in_order(item[0].relative_to(data).as_posix())))
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _refuse_other_pictures(data: Path, classes: Classes) -> None:
+    for folder in _folders(data):
+        if classes.named(folder.name) is None and next(_pictures(folder), None) is not None:
+            raise DataError(f"{folder}: rename it, or move it out of {data}: it holds pictures, and {classes.unknown(folder.name)}")
 
 
 def in_order(name: str) -> list[tuple[int, str]]:
@@ -54,7 +71,7 @@ def find(data: Path, recipe: Recipe, classes: Classes) -> list[Job]:
     """A job a picture, in folds that keep what looks alike together. Raises DataError."""
     found = files(data, classes)
     names, labels = [path.relative_to(data).as_posix() for path, _ in found], [label for _, label in found]
-    heads = _prints(found, recipe, classes)
+    heads = _prints(found, recipe)
     blocks = [names[k] for k in clusters(len(found), alike(heads, names))]
     fold = folds(blocks, labels)
     tqdm.write(f"{data}: no patients are known, so only what looks alike is kept in one fold ({len(set(blocks))} groups)", file=sys.stderr)
@@ -79,12 +96,12 @@ def _mask(path: Path, data: Path) -> str:
     return mask.relative_to(data).as_posix() if mask.exists() else ""
 
 
-def _prints(found: list[tuple[Path, str]], recipe: Recipe, classes: Classes) -> Floats:
+def _prints(found: list[tuple[Path, str]], recipe: Recipe) -> Floats:
     """One that cannot be read is like none; it is listed when its turn comes."""
     prints = np.zeros((len(found), SIDE, SIDE), np.float32)
-    for k, (path, label) in enumerate(tqdm(found, "looking for copies")):
+    for k, (path, _) in enumerate(tqdm(found, "looking for copies")):
         try:
-            prints[k] = fingerprint_of(single(path.name, grey(path), clear=label == classes.absent), recipe)
+            prints[k] = fingerprint_of(single(path.name, grey(path)), recipe)
         except BadFile:
             continue
     return prints

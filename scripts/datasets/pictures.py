@@ -14,7 +14,7 @@ from scripts.datasets.tables import rows_of
 
 TABLE = "slices.csv"
 COLUMNS = ("file", "label", "plane", "mask", "source", "block", "fold")
-SQUEEZED = 0.62  # width / height below which a "no tumour" picture was squeezed by whoever collected it
+SQUEEZED = 0.62  # width / height below which a picture of a head was squeezed by whoever collected it, whatever it shows
 WIDEN = 1.3  # mm between columns that makes such a head look like a head again
 
 
@@ -30,16 +30,18 @@ def picture(data: Path, row: dict[str, str], recipe: Recipe, classes: Classes) -
     """One picture: its own volume of one slice, without a known orientation. Raises BadFile."""
     label, pixels = classes.index(row["label"], data / row["file"]), grey(data / row["file"])
     mask = grey(data / row["mask"]) > 127 if row["mask"] else np.zeros(pixels.shape, bool)
-    slices = single(row["file"], pixels, clear=label == classes.clear)
+    slices = single(row["file"], pixels)
     images, masks = prepared(slices, mask[None], recipe, data / (row["mask"] or row["file"]))
     sealed = np.array([row["fold"] == SEALED_FOLD])
     file, source, plane, fold, block = ((row[column],) for column in ("file", "source", "plane", "fold", "block"))
     return Examples(images, masks, np.array([label]), file, source, plane, fold, block, sealed)
 
 
-def single(name: str, pixels: Pixels, *, clear: bool) -> Slices:
-    """A picture (row, column) as a series of one slice; a squeezed head without tumour (`clear`) is widened."""
-    squeezed = clear and pixels.shape[1] / pixels.shape[0] < SQUEEZED
+def single(name: str, pixels: Pixels) -> Slices:
+    """A picture (row, column) as a series of one slice; a squeezed head is widened. Its label is not asked: nothing that the network sees
+    may hang on it.
+    """
+    squeezed = pixels.shape[1] / pixels.shape[0] < SQUEEZED
     return Slices((Source(name),), pixels[None], spacing=(1.0, WIDEN if squeezed else 1.0))
 
 
