@@ -59,7 +59,7 @@ prove-kills: .venv/.base  ## 20 SIGKILLs of the receiver while 4 senders push: n
 	@$(BIN)/python -m scripts.prove_kills
 
 model-report: .venv/.train  ## docs/model-report.md with its plots and the model's card, again from the model's folder and docs/measured
-	@$(BIN)/python -m scripts.model_report
+	@$(BIN)/python -m scripts.model_report $(OPTIONS)
 
 bench-model: .venv/.bench  ## size and speed of the network against ResNet18, eager PyTorch and OpenVINO, in one table (docs/measured/speed.csv)
 	$(BIN)/python -m scripts.bench_model $(OPTIONS)

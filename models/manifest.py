@@ -93,6 +93,7 @@ class StudyRule(_Frozen):
     around_cells: Annotated[int, Field(ge=1)] = 12  # and the strongest of these means decide
     strongest: int = 3  # slices whose mean decides
     strongest_cells: int = 6  # of the evidence map, as in the network's own pooling
+    doubt: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)  # label: how much more evidence than 0 it must show
     outline: Annotated[float, Field(ge=0, lt=1)] = 0.5  # a region ends where evidence falls below this share of its strongest cell
     temperature: float = 1.0
     present: float = 0.65  # probability of any tumour from which on a finding is present
@@ -188,6 +189,12 @@ class Manifest(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _doubted_are_labels(self) -> Self:
+        if wrong := self.rule.doubt.keys() - (set(self.label_names) - {self.absent}):
+            raise ValueError(f"rule.doubt: {', '.join(sorted(wrong))}: name labels that something may be, of {', '.join(self.label_names)}")
+        return self
+
+    @model_validator(mode="after")
     def _ranges_have_two_ends(self) -> Self:
         if wrong := [name for name, (low, high) in self.typical.items() if low > high]:
             raise ValueError(f"typical: {', '.join(wrong)}: the low end is above the high one; write each as [low, high]")
@@ -196,8 +203,9 @@ class Manifest(_Frozen):
     @property
     def id(self) -> str:
         """First 16 hex digits of the sha256 over everything that shapes an answer: what a file was judged by does not."""
-        later = set() if self.typical else {"typical"}  # a field that came later counts where it says something
-        silent = {"gate", "golden", "taught_by"} | later
+        silent: dict[str, Any] = dict.fromkeys(("gate", "golden", "taught_by"), True)
+        silent |= {} if self.typical else {"typical": True}  # a field that came later counts where it says something
+        silent |= {} if self.rule.doubt else {"rule": {"doubt"}}
         return hashlib.sha256(self.model_dump_json(exclude=silent).encode()).hexdigest()[:16]
 
     @property

@@ -10,6 +10,7 @@ there, for on some CPUs it would take bfloat16 unasked. Weights do not change ti
 
 from __future__ import annotations
 
+import platform
 import statistics
 import sys
 import time
@@ -150,7 +151,14 @@ def speeds(everyone: list[Runner], threads: int, batch: int, rounds: int) -> Ite
             seconds.append(_timed(runner, tensors[runner.channels]))
     for runner, seconds in zip(everyone, taken, strict=True):
         setting = {"threads": threads, "batch": batch, "ms": f"{statistics.median(seconds[1:]) * 1000:.1f}", "bytes": runner.bytes}
-        yield {"network": runner.network, "runtime": runner.runtime, "precision": runner.precision, **setting}
+        yield {"network": runner.network, "runtime": runner.runtime, "precision": runner.precision, **setting, "cpu": cpu()}
+
+
+def cpu() -> str:
+    """What the kernel calls it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    return next((value.strip() for key, value in named.items() if key.strip() == "model name"), platform.machine())
 
 
 def _timed(runner: Runner, tensor: Floats) -> float:

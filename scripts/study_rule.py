@@ -34,13 +34,15 @@ VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say th
 WHOLE = ("volume", "healthy")  # sources that hold whole heads
 SINGLE = ("web",)  # sources whose pictures have no neighbours
 LEAST_RUN = 4  # slices of a run that make a study
-TRIED = {
+DOUBTED = (0.0, 1.0, 1.4, 2.0)  # of a pituitary tumour
+TRIED: dict[str, Sequence[object]] = {
     "temperature": (0.6, 1.0),
     "smallest_head": (0.4, 0.6),
     "absent": (0.35, 0.4, 0.45),
     "neighbour_mm": (5.0,),
     "strongest": (1, 2, 4),
     "strongest_cells": (3, 8, 12),
+    "doubt": [{"pituitary": by} for by in DOUBTED],
 }
 Floats = NDArray[np.float32]
 
@@ -176,19 +178,19 @@ def main(
     _say({}, _scores(found, manifest, {}))
 
 
-def candidates() -> Iterator[dict[str, float]]:
+def candidates() -> Iterator[dict[str, object]]:
     """What was tried, as changes to what serves; the first changes nothing."""
     yield {}
     for key, values in TRIED.items():
         yield from ({key: value} for value in values)
 
 
-def ruled(manifest: Manifest, case: Case, changed: Mapping[str, float] | None = None) -> Manifest:
+def ruled(manifest: Manifest, case: Case, changed: Mapping[str, object] | None = None) -> Manifest:
     """With the rule that reads networks like the one of `case`, `changed`."""
     return manifest.model_copy(update={"rule": study_rule(case.teachers).model_copy(update=changed)})
 
 
-def _scores(found: Sequence[Case], manifest: Manifest, changed: Mapping[str, float]) -> dict[str, tuple[int, int, int]]:
+def _scores(found: Sequence[Case], manifest: Manifest, changed: Mapping[str, object]) -> dict[str, tuple[int, int, int]]:
     """kind and truth -> studies, of these right, of these with the right label whatever the call."""
     scores: dict[str, tuple[int, int, int]] = {}
     for case in found:
@@ -198,7 +200,7 @@ def _scores(found: Sequence[Case], manifest: Manifest, changed: Mapping[str, flo
     return scores
 
 
-def _say(changed: Mapping[str, float], scores: Mapping[str, tuple[int, int, int]]) -> None:
+def _say(changed: Mapping[str, object], scores: Mapping[str, tuple[int, int, int]]) -> None:
     print(changed or "as it serves")
     for key, (studies, hits, labels) in sorted(scores.items()):
         print(f"  {key:24} {studies:5} studies, {hits / studies:.3f} called right, {labels / studies:.3f} with the right label")

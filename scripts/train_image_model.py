@@ -71,7 +71,7 @@ from scripts.model_card import (
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
-VERSION = "1.6.0"
+VERSION = "1.6.1"
 Sessions = dict[Variant, Session]
 Ranges = dict[Trait, tuple[float, float]]
 PART = 256  # slices at once

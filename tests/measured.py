@@ -136,11 +136,11 @@ def _quantised() -> dict[str, tuple[str, list[Sequence[object]]]]:
         ("ResNet18", "ONNX Runtime", "fp32"): (690.0, 44700000),
         ("ResNet18", "PyTorch", "fp32"): (980.0, 44800000),
     }
-    speed = [(*k, t, b, f"{ms * (b / 24) / t**0.8:.2f}", size) for k, (ms, size) in costs.items() for t in (1, 2) for b in (1, 24)]
+    speed = [(*k, t, b, f"{ms * (b / 24) / t**0.8:.2f}", size, "A CPU") for k, (ms, size) in costs.items() for t in (1, 2) for b in (1, 24)]
     return {
         "pitfalls.csv": ("method,set,slices,accuracy,sensitivity,specificity,agreement", pitfalls),
         "batches.csv": ("variant,batch,largest_difference,same_argmax", batches),
-        "speed.csv": ("network,runtime,precision,threads,batch,ms,bytes", speed),
+        "speed.csv": ("network,runtime,precision,threads,batch,ms,bytes,cpu", speed),
         "resnet.csv": (
             "set,slices,accuracy,sensitivity,specificity",
             [("fold 3", 600, 0.93, 0.97, 0.95), ("healthy heads", 400, "", "", 0.9)],

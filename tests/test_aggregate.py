@@ -103,6 +103,36 @@ def test_thin_slices() -> None:
     assert aggregate(prediction(tumour(healthy(60), 0, range(25, 45)), between=1.0), MANIFEST).call == "present"
 
 
+DOUBTED = MANIFEST.model_copy(update={"rule": MANIFEST.rule.model_copy(update={"doubt": {"pituitary": 4.0}})})
+
+
+@pytest.mark.parametrize("with_maps", [True, False])
+def test_what_is_doubted_must_show_more(with_maps: bool) -> None:
+    """Weak evidence of a label that healthy heads show, too, is absent and suspect nowhere; of another label it is present."""
+    for label, call in ((2, "absent"), (0, "present")):
+        maps = tumour(healthy(), label, range(8, 12), strength=1.5)
+        maps[8:12, label, 4:7, 6] = 1.5
+        found = aggregate(prediction(maps, with_maps=with_maps), DOUBTED)
+        assert (found.call, bool(found.suspect_sources)) == (call, call == "present")
+        assert aggregate(prediction(maps, with_maps=with_maps), MANIFEST).call == "present"
+
+
+def test_which_tumour_it_is_is_not_doubted() -> None:
+    """Strong evidence of a doubted label keeps its name beside weaker evidence of another that nobody doubts; probabilities sum to one."""
+    maps = tumour(tumour(healthy(), 2, range(6, 14), strength=9.0), 1, range(6, 14), strength=8.0)
+    found = aggregate(prediction(maps), DOUBTED)
+
+    assert (found.call, found.label) == ("present", "pituitary")
+    assert sum(found.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_one_slice_is_not_doubted() -> None:
+    """It may only graze a tumour, so its evidence is taken as it is."""
+    maps = tumour(healthy(1), 2, range(1), strength=1.5)
+    maps[:, 2, 4:7, 6] = 1.5
+    assert aggregate(prediction(maps), DOUBTED) == aggregate(prediction(maps), MANIFEST)
+
+
 def test_vertex() -> None:
     """Slices with little head are not asked."""
     maps = tumour(healthy(), 1, range(17, 20))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from listener import selftest
 from models import manifest as manifests
 from models import registry
-from models.manifest import Artifact, Label, Manifest, ManifestError, Recipe
+from models.manifest import Artifact, Label, Manifest, ManifestError, Recipe, StudyRule
 
 NAME = "brain_tumor_4class"
 
@@ -173,6 +175,7 @@ def test_recipe_that_cannot_be(tmp_path: Path, line: str, said: str) -> None:
         ({"absent": "healthy"}, "absent: 'healthy' is none of the labels glioma"),
         ({"name": "../elsewhere"}, "name: String should match pattern"),
         ({"labels": []}, "labels: two at least"),
+        ({"rule": StudyRule(doubt={"pituitry": 1.0})}, "rule.doubt: pituitry: name labels that something may be"),
     ],
 )
 def test_manifest_that_cannot_be(tmp_path: Path, update: dict[str, object], said: str) -> None:
@@ -181,6 +184,17 @@ def test_manifest_that_cannot_be(tmp_path: Path, update: dict[str, object], said
 
     with pytest.raises(ManifestError, match=re.escape(said)):
         manifests.read(tmp_path / "manifest.toml")
+
+
+def test_a_rule_that_doubts_nothing_is_the_rule_of_before() -> None:
+    """Models that nobody doubts keep the id that they had before labels could be doubted; a doubt is another model."""
+    manifest = registry.read(NAME)
+    rules = (manifest.rule.model_copy(update={"doubt": by}) for by in ({}, {"glioma": 1.0}))
+    alone, doubted = (manifest.model_copy(update={"rule": rule}) for rule in rules)
+    older = json.loads(alone.model_dump_json(exclude={"gate", "golden", "taught_by"}))
+    del older["rule"]["doubt"]
+    said = json.dumps(older, separators=(",", ":"), ensure_ascii=False)
+    assert alone.id == hashlib.sha256(said.encode()).hexdigest()[:16] != doubted.id
 
 
 # --- models from elsewhere --------------------------------------------------------------------------------------------

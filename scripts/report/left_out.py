@@ -101,7 +101,7 @@ def _parts(material: Material) -> str:
         f"the tumour slices found, those with the right tumour. **The worst part is {name}: {accuracy:.3f} of its labels are right.**"
     )
     head = ["part", "slices", "accuracy", "sensitivity", "specificity", "class right"]
-    return section(title, said, _taught(material.rows("leave_out.csv")), table(head, rows), _reached(left))
+    return section(title, said, _taught(material.rows("leave_out.csv")), table(head, rows), _reached(left), _confused(left))
 
 
 def _taught(rows: Rows) -> str:
@@ -123,6 +123,17 @@ def _reached(left: LeftOut) -> str:
     kinds = [(source, left.where("source", source)) for source in sorted(set(left.record.words["source"]))]
     rows = [[source, str(len(part.record)), *_told(part)] for source, part in kinds]
     return "By source:\n\n" + table(["source", "slices", "accuracy", "sensitivity", "specificity", "class right"], rows)
+
+
+def _confused(left: LeftOut) -> str:
+    """What is called what, by kind of head."""
+    kinds = {"pictures": left.of_pictures(), "web": left.where("part", "web"), "volume": left.where("source", "volume")}
+    names, rows = left.record.labels, []
+    for kind, part in kinds.items():
+        counts = numbers.matrix(part.record, "fp32")
+        rows += [[kind, name, *map(str, counts[k])] for k, name in enumerate(names) if counts[k].any()]
+    said = "And what was called what (rows: the truth; web: tumours of another origin alone):\n\n"
+    return said + table(["source", "truth", *(f"called {name}" for name in names)], rows)
 
 
 def _studies(material: Material) -> str:

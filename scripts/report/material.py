@@ -38,7 +38,7 @@ COLUMNS = {
     "ablation.csv": "configuration part slices accuracy sensitivity specificity class_right",
     "pitfalls.csv": "method set slices accuracy sensitivity specificity agreement",
     "batches.csv": "variant batch largest_difference same_argmax",
-    "speed.csv": "network runtime precision threads batch ms bytes",
+    "speed.csv": "network runtime precision threads batch ms bytes cpu",
     "resnet.csv": "set slices accuracy sensitivity specificity",
     "phantoms.csv": "tumour plane seed variant call label probability right",
 }
@@ -56,6 +56,7 @@ MADE_BY = {  # what writes each file
 }
 Rows = Sequence[Mapping[str, str]]
 Doubles = NDArray[np.float64]
+OTHERWISE = ("web", "volume", "dicom", "healthy")  # sources that are told apart from the other pictures
 YES = ("1", "true", "True", "1.0")
 
 
@@ -74,6 +75,10 @@ class LeftOut:
     def take(self, rows: NDArray[np.bool_]) -> LeftOut:
         """The slices where `rows` is true."""
         return LeftOut(self.record.take(rows), self.pointed[rows], self.dice[rows])
+
+    def of_pictures(self) -> LeftOut:
+        """Single pictures of the folds and halves: of no head, and not of another origin."""
+        return self.take(~np.isin(np.array(self.record.words["source"]), OTHERWISE))
 
     def where(self, column: str, *words: str) -> LeftOut:
         """The slices that one of `words` stands for in `column`."""
