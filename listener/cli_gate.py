@@ -35,7 +35,8 @@ def gate(
 
     From the logits of every slice that judged it, recorded in the model's gate.csv, and from what both files say now of batches of 1,
     2, 4 and 24. The exit status is 1 when int8 is REJECTED: when it loses more than 1 % of accuracy or of any label's recall, or when
-    it is not proven with 95 % confidence that it loses no more than 1 % of accuracy and 3 % of a recall. Then fp32 answers.
+    it is not proven with 95 % confidence that it loses no more than 1 % of accuracy and 3 % of a recall; when too little was judged to
+    prove anything, or not every label; when answers depend on the batch. Then fp32 answers.
 
     \b
     vitalcheck models gate brain_tumor_4class

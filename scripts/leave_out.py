@@ -6,11 +6,13 @@
     read > for each run: train without its parts > be taught further > read these parts with the network > rows, maps
 
 Writes docs/measured/leave_out.csv (names of files, truth, logits; no pictures) and `--work`/<run>/maps.npz, which scripts/study_rule.py
-reads. A run that is done is not trained again. scripts/ablation.py asks the same way what each ingredient is worth.
+reads; of networks that others taught docs/measured/lessons.csv, too: what each was worth alone. A run that is done is not trained again.
+scripts/ablation.py asks the same way what each ingredient is worth.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import sys
@@ -139,13 +141,13 @@ def leave_out(
     of = _digest(plan, learnt, sets, added, teachers)
     if _done(work / "maps.npz", of):
         return
-    network = adjusted(_trained(samples(learnt), plan, work, teachers), added)
-    rows, maps = [], []
-    for title, found in sets.items():
-        evidence = evidence_of(network, found)
-        rows += [{"run": name, "part": title, **row} for row in _rows(found, evidence, added, teachers)]
-        maps.append(evidence.astype(np.float16))
+    *alone, network = _trained(samples(learnt), plan, work, teachers)
+    rows, maps = _read(name, network, sets, added, teachers)
     write(work / "rows.csv", rows)
+    if alone:
+        untaught = added_for(0) if any(added) else NOTHING
+        every = {f"alone, beginning {k}": _read(name, one, sets, untaught, 0)[0] for k, one in enumerate(alone, 1)}
+        write(work / "lesson.csv", list(_lesson(name, {**every, "beginning 1, taught further": rows})))
     masks = np.concatenate([found.masks[:, ::2, ::2] > 0 for found in sets.values()])  # at half the size
     areas = np.concatenate([head_area(found) for found in sets.values()])
     with (work / "maps.part").open("wb") as stream:
@@ -153,13 +155,33 @@ def leave_out(
     (work / "maps.part").replace(work / "maps.npz")
 
 
-def _trained(learnt: Samples, plan: Plan, work: Path, teachers: int) -> Network:
-    """Taught further, where there are `teachers`."""
+def _trained(learnt: Samples, plan: Plan, work: Path, teachers: int) -> list[Network]:
+    """The network; where there are `teachers`, it and they as they were alone, and last the network as they taught it."""
     refuse_a_stale_lesson(work, teachers)
     network = train_fp32(learnt, FEED, plan, work)
     seeds = [plan.seed + 100 * (k + 1) for k in range(teachers)]
     others = [train_fp32(learnt, FEED, replace(plan, seed=seed), work / f"seed{seed}") for seed in seeds]
-    return taught_further(network, others, learnt, FEED, plan, work)
+    alone = [copy.deepcopy(network), *others] if others else []
+    return [*alone, taught_further(network, others, learnt, FEED, plan, work)]
+
+
+def _read(
+    name: str, network: Network, sets: Mapping[str, Examples], added: Sequence[float], teachers: int
+) -> tuple[list[dict[str, object]], list[NDArray[np.float16]]]:
+    """Rows and maps of `sets`, as `network` with `added` sees them."""
+    network, rows, maps = adjusted(network, added), [], []
+    for title, found in sets.items():
+        evidence = evidence_of(network, found)
+        rows += [{"run": name, "part": title, **row} for row in _rows(found, evidence, added, teachers)]
+        maps.append(evidence.astype(np.float16))
+    return rows, maps
+
+
+def _lesson(run: str, every: Mapping[str, Sequence[Mapping[str, object]]]) -> Iterator[dict[str, object]]:
+    """Rows of lessons.csv: what each network of a run reached alone, and what the lesson made of it."""
+    for network, rows in every.items():
+        for line in summary(network, [{key: str(value) for key, value in row.items()} for row in rows]):
+            yield {"run": run, "network": line.pop("configuration"), **line}
 
 
 def networks_of(work: Path, examples: Examples, plan: Plan) -> list[Network]:
@@ -286,6 +308,12 @@ def collect(work: Path, table: Path, names: Sequence[str] | Mapping[str, object]
         for line in summary(name, found):
             print("  ".join(f"{value!s:>12}" for value in line.values()))
     write(table, rows)
+    lessons = table.with_name("lessons.csv")
+    told = [row for name in names if (work / name / "lesson.csv").exists() for row in rows_of(work / name / "lesson.csv")]
+    kept = rows_of(lessons) if lessons.exists() else []
+    told += [row for row in kept if row["run"] not in {line["run"] for line in told}]
+    if told:
+        write(lessons, told)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -146,6 +146,32 @@ def test_teachers_learn_what_their_pupil_learnt(tmp_path: Path, monkeypatch: pyt
         leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), work, teachers=1)
 
 
+def test_the_lesson_is_told_beside_each_network_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lessons.csv: every network of a run as it was before the lesson, and what the lesson made of the first; other runs' rows stay."""
+
+    def teach(network: Network, _others: list[Network], *_: object) -> Network:
+        with torch.no_grad():
+            network.head.bias += torch.tensor([0.0, 0.0, 999.0, 0.0])  # sees pituitary tumours everywhere
+        return network
+
+    def blind(*_: object) -> Network:
+        network = Network().eval()
+        with torch.no_grad():
+            network.head.bias += torch.tensor([-99.0, -99.0, -99.0, 0.0])
+        return network
+
+    monkeypatch.setattr(leave_out, "train_fp32", blind)
+    monkeypatch.setattr(leave_out, "taught_further", teach)
+    table = tmp_path / "docs" / "leave_out.csv"
+    for run in ("fold0", "fold1"):
+        leave_out.leave_out(run, RUNS[run], MANY, None, loop.Plan(), _made(tmp_path / run / run), teachers=1)
+        leave_out.collect(tmp_path / run, table, [run])
+    rows = leave_out.rows_of(table.with_name("lessons.csv"))
+    assert {row["run"] for row in rows} == {"fold0", "fold1"} and rows[0].keys() == set(material.COLUMNS["lessons.csv"].split())
+    assert {row["network"] for row in rows} == {"alone, beginning 1", "alone, beginning 2", "beginning 1, taught further"}
+    assert [row["sensitivity"] for row in rows if row["part"] == "0"] == ["0.000", "0.000", "1.000"]
+
+
 def test_only_networks_that_left_out_just_that_may_teach(tmp_path: Path) -> None:
     """What is not there, not whole, or learnt other slices than its run is refused, and the message says what to do."""
     plan, network = loop.Plan(sizes=(64,)), Network()

@@ -19,7 +19,7 @@ ENOUGH = 20  # slices; a part below it is measured, and not called the worst
 
 def sections(material: Material) -> list[str]:
     """All of them."""
-    return [_parts(material), _studies(material), _ablation(material), _pointing(material)]
+    return [_parts(material), _lessons(material), _studies(material), _ablation(material), _pointing(material)]
 
 
 def parts(left: LeftOut) -> Iterator[tuple[str, LeftOut]]:
@@ -123,6 +123,25 @@ def _reached(left: LeftOut) -> str:
     kinds = [(source, left.where("source", source)) for source in sorted(set(left.record.words["source"]))]
     rows = [[source, str(len(part.record)), *_told(part)] for source, part in kinds]
     return "By source:\n\n" + table(["source", "slices", "accuracy", "sensitivity", "specificity", "class right"], rows)
+
+
+def _lessons(material: Material) -> str:
+    title, rows = "Another beginning, and what the lesson is worth", material.rows("lessons.csv")
+    if not rows:
+        return section(title, missing("lessons.csv")) if material.manifest.taught_by else ""
+    columns = ("accuracy", "sensitivity", "specificity", "class_right")
+    told = [[row["run"], row["part"], row["network"], row["slices"], *(share(number(row[c])) for c in columns)] for row in _by_part(rows)]
+    said = (
+        "The same training, begun from another seed: how far two networks that learnt the same differ on what neither saw is how little\n"
+        "the last digits of this report mean. Then the first of them, taught further by the other."
+    )
+    return section(title, said, table(["run", "part", "network", "slices", *(c.replace("_", " ") for c in columns)], told))
+
+
+def _by_part(rows: Rows) -> Rows:
+    """The networks of one part below each other."""
+    order = {key: k for k, key in enumerate(dict.fromkeys((row["run"], row["part"]) for row in rows))}
+    return sorted(rows, key=lambda row: order[row["run"], row["part"]])
 
 
 def _confused(left: LeftOut) -> str:

@@ -8,6 +8,7 @@ Each CSV file may be missing: the report then says so, and which command writes 
                            does the strongest cell of the true label lie in the mask widened by 5 mm; dice of region and mask, or empty;
                            added: to each label's logit after training, which the logits hold; teachers: other networks that
                            taught it further
+    lessons.csv            of runs with teachers: each network alone, and the one that the others taught
     leave_out_studies.csv  kind: volume (a patient's), healthy, run (of neighbouring slices); key_inside 1, 0 or empty;
                            of tumour_slices (slices with a mask) were found, and of the others false called: by the study rule
 """
@@ -34,6 +35,7 @@ COLUMNS = {
     "curve.csv": "stage epoch size loss seconds",
     "learnt.csv": "source part learnt sealed",
     "leave_out.csv": "run part source plane stratum block file truth added teachers pointed dice",  # and fp32_<label>
+    "lessons.csv": "run network part slices accuracy sensitivity specificity class_right pointed",
     "leave_out_studies.csv": "run kind study truth slices call label probability key_inside dice tumour_slices found false",
     "ablation.csv": "configuration part slices accuracy sensitivity specificity class_right",
     "pitfalls.csv": "method set slices accuracy sensitivity specificity agreement",
@@ -46,6 +48,7 @@ MADE_BY = {  # what writes each file
     "curve.csv": "python -m scripts.train_image_model",
     "learnt.csv": "python -m scripts.train_image_model",
     "leave_out.csv": "python -m scripts.leave_out",
+    "lessons.csv": "python -m scripts.leave_out --teachers 1",
     "leave_out_studies.csv": "python -m scripts.study_rule",
     "ablation.csv": "python -m scripts.ablation",
     "pitfalls.csv": "python -m scripts.pitfalls",

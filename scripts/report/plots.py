@@ -120,8 +120,15 @@ def _bins(record: Record, variant: Variant, temperature: float) -> tuple[Doubles
 
 
 def roc(material: Material) -> Any:
-    """Tumour against none, whole and the corner alone: what was sealed, and what was left out of training in turn."""
-    figure, panels = _axes(2, 9.6, 4.8)
+    """Tumour against none, ROC whole and the corner alone, and precision: what was sealed, and what was left out of training in turn."""
+    figure, [*panels, precise] = _axes(3, 13.6, 4.8)
+    for (_, record, variant), colour in zip(_curves(material), OTHERS, strict=False):
+        hit = record.truth != record.clear
+        found, right = _pr(hit, 1.0 - softmax(record.logits[variant])[:, record.clear])
+        precise.plot(found, right, color=colour, linestyle="--" if variant == "int8" else "-")
+    precise.set(title="Precision, the corner", xlim=(0.8, 1.002), ylim=(0.8, 1.002), xlabel="tumour slices found (recall)")
+    precise.set(ylabel="of those called tumour, right (precision)")
+    precise.grid(alpha=0.3)
     for axes in panels:
         for (name, record, variant), colour in zip(_curves(material), OTHERS, strict=False):
             hit = record.truth != record.clear
@@ -154,6 +161,14 @@ def _roc(hit: Any, score: Doubles) -> tuple[Doubles, Doubles, float]:
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
     true, false = (np.append(0, np.cumsum(kind[order])[ends]) / kind.sum() for kind in (hit, ~hit))
     return false, true, float(np.trapezoid(true, false))
+
+
+def _pr(hit: Any, score: Doubles) -> tuple[Doubles, Doubles]:
+    """Recall and precision, from the surest slice on; equal scores are one step."""
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+    true = np.cumsum(hit[order])[ends]
+    return true / hit.sum(), true / (ends + 1)
 
 
 def speed(material: Material) -> Any:

@@ -33,7 +33,7 @@ def _slices(material: Material) -> str:
         words.table(["", "", *VARIANTS], lines),
         "The fold, class by class and by scores (AUC and AP: areas under the ROC and the precision-recall curve of tumour against none):",
         words.table(["", *VARIANTS], [row[1:] for row in _rows("", found, ("balanced_accuracy", *names, "auc", "ap", "ece", "brier"))]),
-        picture("roc", "ROC of tumour against none, of what was sealed and what was left out of training"),
+        picture("roc", "ROC and precision of tumour against none, of what was sealed and what was left out of training"),
     )
 
 
