@@ -126,7 +126,7 @@ def roc(material: Material) -> Any:
         hit = record.truth != record.clear
         found, right = _pr(hit, 1.0 - softmax(record.logits[variant])[:, record.clear])
         precise.plot(found, right, color=colour, linestyle="--" if variant == "int8" else "-")
-    precise.set(title="Precision, the corner", xlim=(0.8, 1.002), ylim=(0.8, 1.002), xlabel="tumour slices found (recall)")
+    precise.set(title="Precision, the corner", xlim=(0.6, 1.002), ylim=(0.6, 1.002), xlabel="tumour slices found (recall)")
     precise.set(ylabel="of those called tumour, right (precision)")
     precise.grid(alpha=0.3)
     for axes in panels:
