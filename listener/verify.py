@@ -82,10 +82,12 @@ def tolerance(manifest: Manifest) -> float:
     """How many percentage points rounding may move a probability.
 
     Golden vectors may be missed by t in each logit, and so may the score of each label of a study, which is a mean of such values. Two
-    scores then move apart by 2t, over the temperature T; the steepest a probability can follow, at one half, is tanh(t / 2T).
+    scores then move apart by 2t, over the temperature T; the steepest a probability can follow, at one half, is tanh(t / 2T). A doubt d
+    weighs labels by how likely they are, so that it may move by d tanh(t / 2) more.
     """
     golden = manifest.golden.tolerance if manifest.golden else 0.0
-    return 100 * math.tanh(golden / (2 * manifest.rule.temperature))
+    doubt = max(manifest.rule.doubt.values(), default=0.0) * math.tanh(golden / 2)
+    return 100 * math.tanh((golden + doubt / 2) / (2 * manifest.rule.temperature))
 
 
 def of_answer(claim: Claim, here: Claim, points: float | None) -> list[Check]:

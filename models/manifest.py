@@ -240,6 +240,8 @@ def read(path: Path) -> Manifest:
 def write(path: Path, manifest: Manifest) -> None:
     """Writes `manifest` whole or not at all."""
     content: dict[str, Any] = manifest.model_dump(exclude_none=True)
+    if not manifest.rule.doubt:
+        del content["rule"]["doubt"]  # an empty table tells nothing
     part = path.with_suffix(".part")
     part.write_text(tomli_w.dumps(content))
     part.replace(path)

@@ -4,7 +4,7 @@
 
 A tumour goes on in the neighbouring slice, a false cell does not: a cell that no neighbour supports is lowered, and one at the end of a
 tumour that was missed by a little is raised. Of some labels healthy heads show evidence, too (a normal sella after contrast looks like a
-pituitary tumour): slices of such a label must show so much more before anything is present. Which tumour it is is not asked of the doubt.
+pituitary tumour): slices of such a label must show so much more before anything is present. All tumours of such a slice are lowered alike.
 The numbers are the manifest's StudyRule. They are not calibrated on whole studies; card and report say so.
 """
 
@@ -78,25 +78,21 @@ def weigh(found: Evidence, manifest: Manifest) -> Weighed:
         scores = _strongest_mean(supported.reshape(*supported.shape[:2], -1), rule.strongest_cells, axis=2)
     scores = np.where(found.head_area[:, None] < rule.smallest_head * found.head_area.max(), -np.inf, scores)
     asked = np.isfinite(scores).all(1)
-    doubted = _doubted(scores, absent, manifest) if asked.sum() >= rule.strongest else scores  # a single slice may only graze a tumour
-    probabilities = _probabilities(scores[asked], doubted[asked], absent, rule)
+    if asked.sum() >= rule.strongest:  # a single slice may only graze a tumour
+        scores = _doubted(scores, absent, manifest)
+    probabilities = _softmax(_strongest_mean(scores[asked], rule.strongest, axis=0) / rule.temperature)
     label = int(probabilities.argmax())
-    return Weighed(doubted, supported, probabilities, label, _call(1.0 - probabilities[absent], label == absent, rule))
+    return Weighed(scores, supported, probabilities, label, _call(1.0 - probabilities[absent], label == absent, rule))
 
 
 def _doubted(scores: Pixels, absent: int, manifest: Manifest) -> Pixels:
-    """Every tumour of a slice lowered by what the rule doubts of its likeliest one; the absent label stays 0."""
-    doubt = np.array([manifest.rule.doubt.get(name, 0.0) for name in manifest.label_names], np.float32)
-    tumours = np.arange(len(doubt)) != absent
-    likeliest = np.where(tumours, scores, -np.inf).argmax(1)
-    return np.asarray(scores - tumours * doubt[likeliest, None], dtype=np.float32)
-
-
-def _probabilities(scores: Pixels, doubted: Pixels, absent: int, rule: StudyRule) -> NDArray[np.float64]:
-    """(label,): whether there is a tumour by what is left after the doubt, and which one by all that was seen."""
-    whether, which = (_softmax(_strongest_mean(found, rule.strongest, axis=0) / rule.temperature) for found in (doubted, scores))
-    tumours = np.arange(len(which)) != absent
-    return np.where(tumours, which * (1.0 - whether[absent]) / which[tumours].sum(), whether)
+    """Every tumour of a slice lowered by what the rule doubts of them, each by how likely it is there; the absent label stays 0."""
+    tumours = np.flatnonzero(np.arange(scores.shape[1]) != absent)
+    doubt = np.array([manifest.rule.doubt.get(manifest.label_names[k], 0.0) for k in tumours], np.float32)
+    there, lowered = np.ix_(np.isfinite(scores).all(1), tumours), scores.copy()
+    likely = np.exp(scores[there] - scores[there].max(1, keepdims=True))
+    lowered[there] -= (likely @ doubt / likely.sum(1))[:, None]
+    return lowered
 
 
 def _call(tumour: float, absent_is_likeliest: bool, rule: StudyRule) -> str:

@@ -258,7 +258,7 @@ class Finding:
     probabilities: Mapping[str, float]
     key_sources: tuple[Source, ...]  # best first
     region: tuple[Point, ...] = ()  # closed polygon on the first key source; empty without evidence maps
-    suspect_sources: tuple[Source, ...] = ()  # every slice with more evidence for a tumour than for none, in the order of the stack
+    suspect_sources: tuple[Source, ...] = ()  # slices with more evidence for a tumour than for none, in the stack's order
     unlike: tuple[str, ...] = ()  # in what the pictures are unlike those that the model learned from; then the call is unsure
 
 

@@ -65,8 +65,8 @@ def second_half(examples: Examples) -> Rows:
 
 def runs(examples: Examples) -> dict[str, Parts]:
     """What is left out together: each fold, with some of the patients; pictures of another origin with the last patients and the bundled
-    head; the second half. Patients are dealt to the folds and that run, and to runs of their own where folds are few: never are all left
-    out at once. A part without slices is none, a run without parts neither.
+    head; the second half. Patients are dealt to the folds and that run, and to runs of their own where folds are few: of several never are
+    all left out at once. A part without slices is none, a run without parts neither.
     """
     patients, pictures = _named(examples, PATIENTS), _named(examples, (*PATIENTS, *HEADS, "phantom"), others=True)
     hands = max(len(pictures) + 1, min(HANDS, len(patients)))
@@ -99,7 +99,9 @@ def main(
     healthy: Annotated[list[Path], typer.Option(help="a healthy head (NIfTI) that no run learns")] = [],  # noqa: B006
     work: Annotated[Path, typer.Option(help="checkpoints and maps")] = Path("runs/leave_out"),
     out: Annotated[Path, typer.Option(help="folder of the table")] = Path("docs/measured"),
-    run: Annotated[list[str], typer.Option(help="only these: fold0 ..., web, half")] = [],  # noqa: B006
+    run: Annotated[
+        list[str], typer.Option(help="only these: fold0 ..., web, half; patients0 ... where there are more patients than folds")
+    ] = [],  # noqa: B006
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be read; they are listed")] = False,
     nothing_added: Annotated[
         bool, typer.Option("--nothing-added", help="add nothing to evidence, as a training with --learned-from does")
@@ -144,6 +146,7 @@ def leave_out(
     *alone, network = _trained(samples(learnt), plan, work, teachers)
     rows, maps = _read(name, network, sets, added, teachers)
     write(work / "rows.csv", rows)
+    (work / "lesson.csv").unlink(missing_ok=True)
     if alone:
         untaught = added_for(0) if any(added) else NOTHING
         every = {f"alone, beginning {k}": _read(name, one, sets, untaught, 0)[0] for k, one in enumerate(alone, 1)}

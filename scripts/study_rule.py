@@ -11,6 +11,7 @@ single slices, which are for --try alone.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -32,9 +33,9 @@ from scripts.model_card import ABSENT, LABELS, NAME, RECIPE, study_rule
 
 VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say the truth
 WHOLE = ("volume", "healthy")  # sources that hold whole heads
-SINGLE = ("web",)  # sources whose pictures have no neighbours
+NEIGHBOURS = ("figshare", "brisc")  # sources whose tumours' blocks are runs of neighbours, one patient's most often
 LEAST_RUN = 4  # slices of a run that make a study
-DOUBTED = (0.0, 1.0, 1.4, 2.0)  # of a pituitary tumour
+DOUBTED = (0.0, 1.2, 1.6, 2.0)  # of a pituitary tumour
 TRIED: dict[str, Sequence[object]] = {
     "temperature": (0.6, 1.0),
     "smallest_head": (0.4, 0.6),
@@ -100,11 +101,11 @@ def head_area(examples: Examples) -> Floats:
 def _grouped(rows: Sequence[Mapping[str, str]], arrays: tuple[Floats, Floats, NDArray[np.bool_]]) -> Iterator[Case]:
     groups: dict[tuple[str, str, str], list[int]] = {}
     for k, row in enumerate(rows):
-        if row["source"] in WHOLE:
-            groups.setdefault((row["source"], row["part"], row["block"]), []).append(k)
+        if (kind := _kind(row)) in WHOLE:
+            groups.setdefault((kind, row["part"], row["block"]), []).append(k)
             continue
         groups.setdefault(("slice", row["part"], row["file"]), []).append(k)
-        if row["source"] not in SINGLE:
+        if row["source"] in NEIGHBOURS and row["truth"] != ABSENT:
             groups.setdefault(("run", row["part"], f"{row['block']} {row['plane']} {row['truth']}"), []).append(k)
     shown = [bool(mask.any()) for mask in arrays[2]]
     for (kind, part, name), members in groups.items():
@@ -113,6 +114,12 @@ def _grouped(rows: Sequence[Mapping[str, str]], arrays: tuple[Floats, Floats, ND
         if kind == "volume":
             for n, stretch in enumerate(_stretches(members, shown), 1):
                 yield _case("run", part, f"{name} {n} without tumour", [(k, rows[k]) for k in stretch], arrays)
+
+
+def _kind(row: Mapping[str, str]) -> str:
+    """volume or healthy for a slice of a whole head."""
+    series = row["source"] == "dicom" and " slice " in row["file"]
+    return "volume" if series else row["source"] if row["source"] in WHOLE else "slice"
 
 
 def _stretches(members: Sequence[int], shown: Sequence[bool]) -> Iterator[list[int]]:
@@ -158,11 +165,15 @@ def right(finding: Finding, case: Case) -> bool:
 @app.command()
 def main(
     work: Annotated[Path, typer.Option(help="of scripts/leave_out.py")] = Path("runs/leave_out"),
+    model: Annotated[str, typer.Option(help="whose rule: the bundled model's, or a folder of your own (with a slash)")] = NAME,
     out: Annotated[Path, typer.Option(help="folder of the table")] = Path("docs/measured"),
     tried: Annotated[bool, typer.Option("--try", help="candidates beside each other; writes nothing")] = False,
 ) -> None:
     """Reads every study of every leave-out run by the study rule."""
-    found, manifest = list(cases(work)), registry.read(NAME, registry.ZOO)
+    try:
+        found, manifest = list(cases(work)), registry.read(model, registry.ZOO)
+    except registry.ModelRefused as error:
+        raise typer.BadParameter(str(error), param_hint="--model") from error
     if not found:
         raise typer.BadParameter(f"{work}: holds no leave-out run; make leave-out DATA=... makes them", param_hint="--work")
     if tried:
@@ -186,24 +197,28 @@ def candidates() -> Iterator[dict[str, object]]:
 
 
 def ruled(manifest: Manifest, case: Case, changed: Mapping[str, object] | None = None) -> Manifest:
-    """With the rule that reads networks like the one of `case`, `changed`."""
-    return manifest.model_copy(update={"rule": study_rule(case.teachers).model_copy(update=changed)})
+    """With the rule that reads networks like the one of `case`, `changed`; a model of other data has one rule."""
+    rule = study_rule(case.teachers) if manifest.name == NAME else manifest.rule
+    return manifest.model_copy(update={"rule": rule.model_copy(update=changed)})
 
 
-def _scores(found: Sequence[Case], manifest: Manifest, changed: Mapping[str, object]) -> dict[str, tuple[int, int, int]]:
-    """kind and truth -> studies, of these right, of these with the right label whatever the call."""
-    scores: dict[str, tuple[int, int, int]] = {}
+def _scores(found: Sequence[Case], manifest: Manifest, changed: Mapping[str, object]) -> dict[str, Counter[str]]:
+    """kind and truth -> how many are right, have the right label whatever the call, and are present, unsure, absent."""
+    scores: dict[str, Counter[str]] = {}
     for case in found:
-        finding, key = found_in(case, ruled(manifest, case, changed)), f"{case.kind} {case.truth}"
-        studies, hits, labels = scores.get(key, (0, 0, 0))
-        scores[key] = (studies + 1, hits + right(finding, case), labels + (finding.label == case.truth))
+        finding = found_in(case, ruled(manifest, case, changed))
+        told = scores.setdefault(f"{case.kind} {case.truth}", Counter())
+        told.update({finding.call: 1, "right": right(finding, case), "label": finding.label == case.truth})
     return scores
 
 
-def _say(changed: Mapping[str, object], scores: Mapping[str, tuple[int, int, int]]) -> None:
+def _say(changed: Mapping[str, object], scores: Mapping[str, Counter[str]]) -> None:
     print(changed or "as it serves")
-    for key, (studies, hits, labels) in sorted(scores.items()):
-        print(f"  {key:24} {studies:5} studies, {hits / studies:.3f} called right, {labels / studies:.3f} with the right label")
+    for key, told in sorted(scores.items()):
+        calls = {call: told[call] for call in ("present", "unsure", "absent")}
+        studies = sum(calls.values())
+        shares = f"{told['right'] / studies:.3f} called right, {told['label'] / studies:.3f} with the right label"
+        print(f"  {key:24} {studies:5} studies, {shares}; {', '.join(f'{count} {call}' for call, count in calls.items())}")
 
 
 def _row(case: Case, finding: Finding) -> dict[str, object]:

@@ -21,6 +21,7 @@ from typing import Annotated, NamedTuple
 
 import torch
 import typer
+from pydantic import ValidationError
 from torch import nn
 
 from models import gate, golden, record
@@ -64,10 +65,12 @@ from scripts.model_card import (
     NAME,
     RECIPE,
     RULE,
+    RULE_OF_OTHERS,
     SETS,
     START,
     study_rule,
 )
+from scripts.report.material import MaterialError
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits
@@ -123,6 +126,7 @@ def main(
         raise typer.BadParameter("a lesson of whole epochs is no run of minutes; leave --quick or --teachers out", param_hint="--teachers")
     if not learned_from and (name, version) != (OWN, OWN_VERSION):
         raise typer.BadParameter("it names a model of other data than ours; say with --learned-from what these are", param_hint="--name")
+    _refuse_name(name, version)
     _refuse_device(device)
     work, plan = (work / "quick", QUICK) if quick else (work, FULL)
     try:
@@ -135,7 +139,7 @@ def main(
     about = About(NAME, VERSION, [*SETS, COLIN, *_heads(head), START], LIMITS)
     if not ours:
         about = About(name, version, [*map(_source, learned_from), COLIN, START], LIMITS_OF_OTHERS)
-    added, rule = (added_for(len(taught_by)), study_rule(len(taught_by))) if ours else (NOTHING, RULE)
+    added, rule = (added_for(len(taught_by)), study_rule(len(taught_by))) if ours else (NOTHING, RULE_OF_OTHERS)
     rounding = Rounding(reduce_range=seven_bits)
     try:
         manifest = run(
@@ -152,7 +156,7 @@ def main(
             rule=rule,
             teachers=taught_by,
         )
-    except OtherRun as error:
+    except (OtherRun, MaterialError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     said = manifest.gate
@@ -163,12 +167,23 @@ def main(
         raise typer.Exit(1)
 
 
+def _refuse_name(name: str, version: str) -> None:
+    """Before the data are read: a manifest must be able to hold it, and the bundled model's is taken. Raises BadParameter."""
+    if name == NAME:
+        raise typer.BadParameter(f"{NAME} is the bundled model; reports must tell yours from it", param_hint="--name")
+    try:
+        Manifest(name=name, version=version, labels=list(LABELS))
+    except ValidationError as error:
+        said = "; ".join(f"{e['loc'][0]} {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise typer.BadParameter(said, param_hint="--name, --version") from error
+
+
 def _refuse_device(device: str) -> None:
     """Before the data are read: PyTorch must be able to use it. Raises BadParameter."""
     try:
         torch.zeros(1, device=device)
     except Exception as error:  # each kind of device fails in a way of its own
-        raise typer.BadParameter(f"{device}: {str(error).splitlines()[0]}; cpu works everywhere", param_hint="--device") from error
+        raise typer.BadParameter(f"{device}: {str(error).partition(chr(10))[0]}; cpu works everywhere", param_hint="--device") from error
 
 
 def _heads(paths: Sequence[Path]) -> list[DataSource]:

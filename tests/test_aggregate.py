@@ -117,13 +117,22 @@ def test_what_is_doubted_must_show_more(with_maps: bool) -> None:
         assert aggregate(prediction(maps, with_maps=with_maps), MANIFEST).call == "present"
 
 
-def test_which_tumour_it_is_is_not_doubted() -> None:
-    """Strong evidence of a doubted label keeps its name beside weaker evidence of another that nobody doubts; probabilities sum to one."""
+def test_a_doubted_tumour_keeps_its_name() -> None:
+    """All tumours of a slice are lowered alike: the likeliest one stays that; probabilities sum to one."""
     maps = tumour(tumour(healthy(), 2, range(6, 14), strength=9.0), 1, range(6, 14), strength=8.0)
     found = aggregate(prediction(maps), DOUBTED)
 
     assert (found.call, found.label) == ("present", "pituitary")
     assert sum(found.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_a_tie_of_labels_moves_little() -> None:
+    """Where a doubted label and another are about as likely, rounding moves no probability by more than `verify` allows."""
+    probability = []
+    for other in (0.89, 0.91):
+        maps = tumour(tumour(healthy(), 2, range(6, 12), strength=0.9), 0, range(6, 12), strength=other)
+        probability.append(1.0 - aggregate(prediction(maps), DOUBTED).probabilities["notumor"])
+    assert abs(probability[0] - probability[1]) < 0.02
 
 
 def test_one_slice_is_not_doubted() -> None:

@@ -131,19 +131,25 @@ def test_other_data_get_nothing_added_and_a_name_of_their_own(tmp_path: Path, mo
     """What is added to each label's evidence was chosen on our own sets: a training on others goes without. Its model has neither our
     name, nor our version, nor the limits that our sets have.
     """
-    asked: list[tuple[object, train_image_model.About]] = []
+    asked: list[tuple[object, train_image_model.About, object]] = []
     monkeypatch.setattr(train_image_model, "read", lambda *_, **__: None)
-    monkeypatch.setattr(train_image_model, "run", lambda *said, added, **_: asked.append((added, said[-1])) or MODEL)
+    monkeypatch.setattr(train_image_model, "run", lambda *said, added, rule, **_: asked.append((added, said[-1], rule.doubt)) or MODEL)
     mine = ["--learned-from", "Mine|CC0|me"]
     for more in ([], mine, [*mine, "--name", "heads_of_mine", "--version", "2.1.0"]):
         assert CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), *more]).exit_code == 0
-    assert [added for added, _ in asked] == [learnt.ADDED, learnt.NOTHING, learnt.NOTHING]
-    ours, own, named = (about for _, about in asked)
+    assert [added for added, _, _ in asked] == [learnt.ADDED, learnt.NOTHING, learnt.NOTHING]
+    assert [bool(doubt) for _, _, doubt in asked] == [True, False, False]
+    ours, own, named = (about for _, about, _ in asked)
     assert (ours.name, ours.version, ours.limits) == (model_card.NAME, train_image_model.VERSION, model_card.LIMITS)
     assert own.name == "own_brain_tumor_4class" and own.limits == model_card.LIMITS_OF_OTHERS and "Mine" in str(own.sources)
     assert (named.name, named.version) == ("heads_of_mine", "2.1.0")
-    alone = CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), "--name", "heads_of_mine"])
-    assert alone.exit_code == 2 and "--learned-from" in alone.output
+    for name, data_of, said in (
+        ("heads_of_mine", [], "--learned-from"),
+        ("heads of mine", mine, "pattern"),
+        (model_card.NAME, mine, "bundled"),
+    ):
+        done = CliRunner().invoke(train_image_model.app, ["--data", str(tmp_path), *data_of, "--name", name])
+        assert done.exit_code == 2 and said in done.output
 
 
 def test_a_rejected_int8_is_told_by_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,7 +241,7 @@ def test_a_finding_that_was_tampered_with(sh: Shell, result: Result) -> None:
 
 
 @pytest.mark.parametrize("said", ["CPU", "ONNX Runtime"])
-@pytest.mark.parametrize(("points", "status"), [(-12.0, 0), (-18.0, 1)])
+@pytest.mark.parametrize(("points", "status"), [(-12.0, 0), (-26.0, 1)])
 def test_elsewhere_a_tolerance_counts(sh: Shell, result: Result, said: str, points: float, status: int) -> None:
     """A report of another CPU or runtime reproduces within what rounding explains, which is told, and no further."""
     result.change(say(said, "of another kind"))
@@ -252,7 +252,7 @@ def test_elsewhere_a_tolerance_counts(sh: Shell, result: Result, said: str, poin
     assert got == status
     assert checks[said.lower()]["verdict"] == "note"
     if status == 0:
-        assert verdict(checks).startswith("reproduces: the same class, every probability within 15.5 percentage points")
+        assert verdict(checks).startswith("reproduces: the same class, every probability within 21.5 percentage points")
     else:
         assert verdict(checks) == "does not reproduce: probability of glioma"
 

@@ -76,10 +76,13 @@ def series_at(path: Path) -> Series | BadFile:
 
 def _dicom(path: Path) -> bool:
     """Whether it was written as an instance (PS3.10 7.1), readable or not; a DICOMDIR is none."""
-    if not path.is_file():
+    if not path.is_file() or path.name.upper() == "DICOMDIR":
         return False
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
+    except OSError:
+        return True
 
 
 def _patient(row: Row, series: Series) -> str:

@@ -112,7 +112,8 @@ def _matlab(source: Path) -> tuple[list[Picture], list[BadFile]]:
 
 def _folders(source: Path, classes: Classes) -> list[Picture]:
     found = []
-    for k, (path, label) in enumerate(folders.files(source, classes)):
+    files = folders.files(source, classes) if folders.present(source, classes) else []
+    for k, (path, label) in enumerate(files):
         mask = path.with_name(f"{path.stem}_mask.png")
         found.append(Picture(path, f"{label}_{k:05}", label, "unknown", "folder", label, 0.0, mask if mask.exists() else None))
     return _placed(found, [picture.path.parent.relative_to(source).as_posix() for picture in found])

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.tables import Estimate
 from scripts.report import numbers
-from scripts.report.material import LeftOut, Material, Rows, missing, number, yes
+from scripts.report.material import PATIENTS, LeftOut, Material, Rows, missing, number, yes
 from scripts.report.words import NONE, ranged, section, share, table
 
 SLICES = ("slices", "with tumour", "of these found", "others, false")
@@ -133,7 +133,8 @@ def _lessons(material: Material) -> str:
     told = [[row["run"], row["part"], row["network"], row["slices"], *(share(number(row[c])) for c in columns)] for row in _by_part(rows)]
     said = (
         "The same training, begun from another seed: how far two networks that learnt the same differ on what neither saw is how little\n"
-        "the last digits of this report mean. Then the first of them, taught further by the other."
+        "the last digits of this report mean. Then the first of them, taught further by the others, with more added to its evidence,\n"
+        "as the table above tells."
     )
     return section(title, said, table(["run", "part", "network", "slices", *(c.replace("_", " ") for c in columns)], told))
 
@@ -146,13 +147,13 @@ def _by_part(rows: Rows) -> Rows:
 
 def _confused(left: LeftOut) -> str:
     """What is called what, by kind of head."""
-    kinds = {"pictures": left.of_pictures(), "web": left.where("part", "web"), "volume": left.where("source", "volume")}
+    kinds = {"pictures": left.of_pictures(), "web": left.where("part", "web"), "volume": left.where("source", *PATIENTS)}
     names, rows = left.record.labels, []
     for kind, part in kinds.items():
         counts = numbers.matrix(part.record, "fp32")
         rows += [[kind, name, *map(str, counts[k])] for k, name in enumerate(names) if counts[k].any()]
     said = "And what was called what (rows: the truth; web: tumours of another origin alone):\n\n"
-    return said + table(["source", "truth", *(f"called {name}" for name in names)], rows)
+    return said + table(["source", "truth", *(f"called {name}" for name in names)], rows) if rows else ""
 
 
 def _studies(material: Material) -> str:
@@ -209,7 +210,7 @@ def _parts_of_heads(rows: Rows, absent: str) -> str:
         told.append([truth, str(len(here)), str(right), str(unsure), str(len(here) - right - unsure)])
     said = (
         "Runs of neighbouring slices taken as studies. Those without tumour are stretches of patients' volumes in which nobody drew one;\n"
-        "most of these heads had surgery, and what is seen there is not all of it healthy.\n\n"
+        "what is seen there need not be healthy, after surgery say.\n\n"
     )
     return said + table(["truth", "runs", "right", "unsure", "wrong"], told) if told else ""
 

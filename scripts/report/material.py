@@ -3,6 +3,7 @@
 Each CSV file may be missing: the report then says so, and which command writes it. The columns of each stand in COLUMNS.
 
     curve.csv              stage: alone, or taught (further, by other networks: another loss); seconds of the epoch
+    speed.csv              cpu, where it was noted: what the times were measured on
     leave_out.csv          run: the network; part: what it never saw ('0' to '3' folds, 'btp01'..., 'web', 'second half', 'colin27'...);
                            source: figshare, web, volume (a patient's head), healthy (a healthy head); logits; pointed 1, 0 or empty:
                            does the strongest cell of the true label lie in the mask widened by 5 mm; dice of region and mask, or empty;
@@ -40,7 +41,7 @@ COLUMNS = {
     "ablation.csv": "configuration part slices accuracy sensitivity specificity class_right",
     "pitfalls.csv": "method set slices accuracy sensitivity specificity agreement",
     "batches.csv": "variant batch largest_difference same_argmax",
-    "speed.csv": "network runtime precision threads batch ms bytes cpu",
+    "speed.csv": "network runtime precision threads batch ms bytes",
     "resnet.csv": "set slices accuracy sensitivity specificity",
     "phantoms.csv": "tumour plane seed variant call label probability right",
 }
@@ -59,7 +60,8 @@ MADE_BY = {  # what writes each file
 }
 Rows = Sequence[Mapping[str, str]]
 Doubles = NDArray[np.float64]
-OTHERWISE = ("web", "volume", "dicom", "healthy")  # sources that are told apart from the other pictures
+PATIENTS = ("volume", "dicom")  # sources that are slices of patients' heads
+OTHERWISE = ("web", *PATIENTS, "healthy")  # sources that are told apart from the other pictures
 YES = ("1", "true", "True", "1.0")
 
 

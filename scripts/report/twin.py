@@ -140,7 +140,7 @@ def _speed(material: Material) -> str:
 
 def _timed(material: Material) -> str:
     """How, on what, and of which files."""
-    cpus = ", ".join(dict.fromkeys(row["cpu"] for row in material.rows("speed.csv")))
+    cpus = ", ".join(dict.fromkeys(row.get("cpu") or "a CPU that was not noted" for row in material.rows("speed.csv")))
     row, shipped = timed(material, INT8, THREADS[0]), material.manifest.artifacts["int8"].bytes
     other = "" if row is None or int(row["bytes"]) == shipped else " The files were those of another version of this model."
     return f"Medians of interleaved rounds on {cpus}; another CPU gives other ratios.{other}"
