@@ -21,6 +21,7 @@ from pipeline import language
 from pipeline.decode import decode
 from pipeline.language import ENGLISH, FOLDER, LanguageError, Said, listed, packed, said, unpacked
 from pipeline.records import Choice, PassedOver, Series
+from scripts.model_card import LIMITS_OF_OTHERS
 
 GERMAN = language.read("de")
 ROOT = Path(__file__).parent.parent
@@ -86,10 +87,10 @@ def test_every_kind_of_result_in_german(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_bundled_model_speaks_german() -> None:
-    """Every label, limit and word of the bundled model has its German."""
+    """Every label, limit and word of the bundled model has its German, and so have the limits of one that learnt from other data."""
     manifest = registry.read("brain_tumor_4class")
     labels = [label.meaning[:1].lower() + label.meaning[1:] for label in manifest.labels]
-    own_words = (manifest.words.finding, manifest.words.absent, manifest.body_part, *labels, *manifest.limits)
+    own_words = (manifest.words.finding, manifest.words.absent, manifest.body_part, *labels, *manifest.limits, *LIMITS_OF_OTHERS)
     assert [text for text in own_words if text not in GERMAN.texts] == []
 
 
