@@ -223,7 +223,7 @@ def _ablation(material: Material) -> str:
     told = [[row["configuration"], row["part"], row["slices"], *(share(number(row[c])) for c in columns)] for row in rows]
     said = (
         "The training of 1.5.0, shortened to four epochs, with one thing changed, on what all of these networks left out: fold 3, two\n"
-        "patients, tumours of another origin, Colin 27 and heads that nothing learns (scripts/ablation.py, which knows further changes).\n"
+        "patients, tumours of another origin, Colin 27 and heads that nothing learns (scripts/ablation.py).\n"
         "An epoch has as many steps as the slices fill, so what takes slices away shortens it, too: without phantoms a third of the steps\n"
         "is gone, without healthy heads, phantoms among them, more than half. Each row is one training; another beginning would move it,\n"
         "too. Trained with the kernels that the footnote names."
