@@ -157,8 +157,7 @@ def speeds(everyone: list[Runner], threads: int, batch: int, rounds: int) -> Ite
 def cpu() -> str:
     """What the kernel calls it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
-    return next((value.strip() for key, value in named.items() if key.strip() == "model name"), platform.machine())
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _timed(runner: Runner, tensor: Floats) -> float:

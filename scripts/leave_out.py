@@ -32,10 +32,11 @@ from models.training.network import Network, adjusted, against, strongest
 from models.training.teachers import refuse_a_stale_lesson, taught_further
 from scripts.datasets import DataError, Examples
 from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, added_for, digest, measured_heads, read, samples, written
+from scripts.report.material import PATIENTS
 from scripts.study_rule import head_area
 
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
-PATIENTS, HEADS = ("volume", "dicom"), ("healthy",)  # sources whose parts are patients, and healthy heads; all other parts are folds
+HEADS = ("healthy",)  # sources whose parts are healthy heads; those of PATIENTS are patients, all others folds
 PAINTED = "colin27"  # the head that phantoms are painted into: whoever leaves it out leaves them out
 HANDS = 5  # that patients are dealt to at least, where there are so many: a network that learns no patient tells little
 Rows = NDArray[np.bool_]

@@ -141,9 +141,9 @@ def _limits(material: Material) -> str:
     ours = [
         "Folds follow blocks of neighbours in the original numbering, for patient numbers were lost: patients are nearly parted.",
         "Pictures without tumour come from elsewhere than those with one; what a network gains by telling the source counts here too.",
-        "Speed was measured on cores that nobody else used, with the files of 1.4.0, of the same graph. On a machine whose cores others "
-        "used, too, `make bench-model` gave 2.07 times the speed of fp32 and 6.69 times that of ResNet18 in ONNX Runtime on one thread: "
-        "there two of the goals above are missed.",
+        "Speed was measured with the files of 1.4.0, of the same graph, when the machine was quicker. When everything took half as long "
+        "again, others on its cores perhaps, `make bench-model` gave 2.07 times the speed of fp32 and 6.69 times that of ResNet18 in ONNX "
+        "Runtime on one thread: there two of the goals above are missed.",
     ]
     footnotes = [
         *(ours if of_our_sets(material.manifest) else []),
