@@ -13,7 +13,7 @@ DATA ?= data
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 
-.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline bench-receive prove-kills model-report bench-model pitfalls leave-out ablation adjustment study-rule phantoms lint clean debian constraints
+.PHONY: help demo viewer screenshots test test-train serve train bench bench-pipeline bench-receive prove-kills model-report bench-model pitfalls leave-out ablation adjustment study-rule false-cells phantoms lint clean debian constraints
 
 help:  ## this list
 	@echo "VitalCheck: an open DICOM AI node. Research use, not a medical device."; echo
@@ -81,6 +81,9 @@ adjustment: .venv/.train  ## what is added to each label's evidence, and candida
 
 study-rule: .venv/.train  ## what the study rule calls every study of the leave-out runs (docs/measured)
 	$(BIN)/python -m scripts.study_rule $(OPTIONS)
+
+false-cells: .venv/.train  ## where in the head the leave-out runs take something healthy for a tumour (docs/measured)
+	$(BIN)/python -m scripts.false_cells $(OPTIONS)
 
 phantoms: .venv/.train  ## draw the contact sheet of phantom studies again: docs/phantoms.png
 	@$(BIN)/python -m scripts.phantom_sheet docs/phantoms.png

@@ -23,7 +23,8 @@ from models.training.looks import Looks
 from models.training.loop import OtherRun, Plan
 from scripts.datasets import DataError, Examples
 from scripts.learnt import FULL, measured_heads, read
-from scripts.leave_out import Parts, Rows, leave_out, left_out, part, rows_of, summary, web_tumours, write
+from scripts.leave_out import Parts, Rows, leave_out, left_out, part, summary, web_tumours
+from scripts.tables import rows_of, write
 
 PLAN = replace(FULL, sizes=(160, 160, 160, 224))
 HEAD = "colin27 (phantoms are painted into it)"

@@ -19,9 +19,10 @@ import typer
 from numpy.typing import NDArray
 
 from scripts.learnt import CLEAR, NAMES
-from scripts.leave_out import HEADS, rows_of
+from scripts.leave_out import HEADS
 from scripts.model_card import adjustment
 from scripts.report.material import PATIENTS
+from scripts.tables import rows_of
 
 TUMOURS = [name for k, name in enumerate(NAMES) if k != CLEAR]
 SERVED = [adjustment(teachers=1)[name] for name in TUMOURS]  # of a network that others taught further

@@ -91,14 +91,14 @@ def main(
             raise typer.BadParameter("--train-resnet learns from --data DIR; name the folder")
         torch.set_num_threads(2)
         try:
-            pitfalls.write(out / "resnet.csv", list(resnet(data, work, head, healthy, skip_bad=skip_bad)))
+            pitfalls.told(out / "resnet.csv", list(resnet(data, work, head, healthy, skip_bad=skip_bad)))
         except DataError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(2) from error
         return
     work.mkdir(parents=True, exist_ok=True)
     rows = [row for threads in (1, 2) for batch in (1, 24) for row in speeds(runners(folder, work, threads, batch), threads, batch, rounds)]
-    pitfalls.write(out / "speed.csv", rows)
+    pitfalls.told(out / "speed.csv", rows)
     print("\n".join(ratios(rows)))
 
 

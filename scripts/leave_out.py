@@ -13,7 +13,6 @@ scripts/ablation.py asks the same way what each ingredient is worth.
 from __future__ import annotations
 
 import copy
-import csv
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from scripts.datasets import DataError, Examples
 from scripts.learnt import ADDED, CLEAR, FEED, FULL, NAMES, NOTHING, added_for, digest, measured_heads, read, samples, written
 from scripts.report.material import PATIENTS
 from scripts.study_rule import head_area
+from scripts.tables import rows_of, write
 
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
 HEADS = ("healthy",)  # sources whose parts are healthy heads; those of PATIENTS are patients, all others folds
@@ -318,21 +318,6 @@ def collect(work: Path, table: Path, names: Sequence[str] | Mapping[str, object]
     told += [row for row in kept if row["run"] not in {line["run"] for line in told}]
     if told:
         write(lessons, told)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes `rows`, one at least, as CSV."""
-    columns = list(rows[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ teaching by labels takes 60 steps: a short run, so its row says less than the ot
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from models.training.teachers import latest
 from scripts.datasets import DataError, Examples, join
 from scripts.learnt import CLEAR, FEED, NAMES, measured_heads, read, samples, tensor
 from scripts.model_card import ABSENT, RECIPE
+from scripts.tables import write
 
 LEARNT = 1200  # slices that the ways are made from
 PLAN = Plan(calibration=160, qat_steps=60)
@@ -79,8 +79,8 @@ def main(
     except (DataError, OtherRun) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    write(out / "pitfalls.csv", rows)
-    write(out / "batches.csv", list(batches(work, sets)))
+    told(out / "pitfalls.csv", rows)
+    told(out / "batches.csv", list(batches(work, sets)))
 
 
 def sets_of(judged: Examples, healthy: Sequence[Path], learnt: Sequence[Path]) -> Sets:
@@ -152,13 +152,9 @@ def batches(work: Path, sets: Sets) -> Iterator[Row]:
             yield {"variant": variant, "batch": size, "largest_difference": f"{batched.off:.2e}", "same_argmax": f"{batched.same:g}"}
 
 
-def write(path: Path, rows: Sequence[Row]) -> None:
+def told(path: Path, rows: Sequence[Row]) -> None:
     """Writes `rows` as CSV and prints them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write(path, rows)
     widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
     for line in [{key: key for key in widths}, *rows]:
         print("  ".join(str(line[key]).ljust(width) for key, width in widths.items()).rstrip())

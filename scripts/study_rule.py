@@ -10,7 +10,6 @@ single slices, which are for --try alone.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from pipeline.records import Affine, Finding, Geometry, Prediction, Source
 from scripts.datasets.examples import Examples
 from scripts.datasets.folders import in_order
 from scripts.model_card import ABSENT, LABELS, NAME, RECIPE, study_rule
+from scripts.tables import rows_of, write
 
 VOLUME_STEP = 6.5  # mm between the volumes' slices; their headers do not say the truth
 WHOLE = ("volume", "healthy")  # sources that hold whole heads
@@ -75,8 +75,7 @@ class Case:
 def cases(work: Path) -> Iterator[Case]:
     """Every study of every run below `work`, and every single slice."""
     for folder in sorted(path.parent for path in work.glob("*/maps.npz")):
-        with (folder / "rows.csv").open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = rows_of(folder / "rows.csv")
         with np.load(folder / "maps.npz") as stored:
             arrays = (stored["maps"].astype(np.float32), stored["head_area"].astype(np.float32), stored["masks"])
         yield from _grouped(rows, arrays)
@@ -181,11 +180,7 @@ def main(
             _say(changed, _scores(found, manifest, changed))
         return
     rows = [_row(case, found_in(case, ruled(manifest, case))) for case in found if case.kind != "slice"]
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "leave_out_studies.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write(out / "leave_out_studies.csv", rows)
     _say({}, _scores(found, manifest, {}))
 
 

@@ -52,8 +52,7 @@ from scripts.learnt import (
     tensor,
     written,
 )
-from scripts.leave_out import networks_of, rows_of
-from scripts.leave_out import write as write_rows
+from scripts.leave_out import networks_of
 from scripts.model_card import (
     ABSENT,
     COLIN,
@@ -71,6 +70,8 @@ from scripts.model_card import (
     study_rule,
 )
 from scripts.report.material import MaterialError
+from scripts.tables import rows_of
+from scripts.tables import write as write_rows
 from scripts.typical import ranges
 
 GOLDEN_TOLERANCE = 0.25  # logits: five steps of the int8 map (0.05 each); a wrong kernel is off by whole logits

@@ -12,6 +12,11 @@ import numpy as np
 
 from models.record import Call, Record, StudyRow, write
 
+FALSE = [
+    ("healthy", "colin27", "axial", "lower", "", "", "", 40),
+    ("healthy", "colin27", "axial", "upper", "meningioma", 7, 7, 3),
+    ("volume", "btp01", "axial", "lower", "pituitary", 6, 6, 2),
+]
 LABELS = ("glioma", "meningioma", "pituitary", "notumor")
 CLEAR = 3
 ZOO = Path(__file__).parent.parent / "models" / "zoo" / "brain_tumor_4class"
@@ -124,6 +129,7 @@ def _heads() -> dict[str, tuple[str, list[Sequence[object]]]]:
                 for network, share in (("alone, beginning 1", 0.85), ("taught", 0.84))
             ],
         ),
+        "false_cells.csv": ("kind,part,plane,third,said,row,column,slices", FALSE),
         "leave_out_studies.csv": ("run,kind,study,truth,slices,call,label,probability,key_inside,dice,tumour_slices,found,false", studies),
     }
 

@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 pytestmark = pytest.mark.train
 
 from models.training.network import Network, adjusted, against  # noqa: E402
-from scripts import adjustment, leave_out  # noqa: E402
+from scripts import adjustment  # noqa: E402
 from scripts.learnt import ADDED, CLEAR, NAMES  # noqa: E402
+from scripts.tables import write  # noqa: E402
 
 SERVED = np.array(ADDED)
 
@@ -61,14 +62,14 @@ def test_candidates_are_printed_beside_what_serves(tmp_path: Path) -> None:
     table, run = tmp_path / "leave_out.csv", CliRunner().invoke
     missing = run(adjustment.app, ["--table", str(table)])
     assert missing.exit_code == 2 and "make leave-out DATA=... writes it" in missing.output
-    leave_out.write(table, ROWS)
+    write(table, ROWS)
     printed = run(adjustment.app, ["--table", str(table), "--try", "0,0.6,0", "--try=-1,0,0"])
     groups, whats, served, *tried = printed.output.splitlines()
     assert printed.exit_code == 0 and served.startswith("0.2,0.7,0 (serves)")
     assert [line.split()[0] for line in tried] == ["0,0.6,0", "-1,0,0"]
     at = whats.index("right", groups.index("elsewhere") - 1)
     assert tried[0][at : at + 5] == "1.000"
-    leave_out.write(table, [{**row, "run": "web" if row["part"] == "web" else "fold0"} for row in ROWS])
+    write(table, [{**row, "run": "web" if row["part"] == "web" else "fold0"} for row in ROWS])
     of_web = run(adjustment.app, ["--table", str(table), "--run", "web", "--try", "0,0,0"]).output
     assert "elsewhere" in of_web and "healthy" not in of_web
     assert "without such a run" in run(adjustment.app, ["--table", str(table), "--run", "half"]).output

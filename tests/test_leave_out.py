@@ -17,10 +17,11 @@ from models.manifest import Label, Manifest  # noqa: E402
 from models.training import loop  # noqa: E402
 from models.training.data import Samples  # noqa: E402
 from models.training.network import Network  # noqa: E402
-from scripts import leave_out, model_card, study_rule, train_image_model  # noqa: E402
+from scripts import false_cells, leave_out, model_card, study_rule, train_image_model  # noqa: E402
 from scripts.datasets import Examples, join  # noqa: E402
 from scripts.learnt import ADDED, CLEAR, NAMES, NOTHING, samples  # noqa: E402
 from scripts.report import material  # noqa: E402
+from scripts.tables import rows_of, write  # noqa: E402
 
 SIDE = 224
 MANIFEST = Manifest(name="m", version="1", labels=[Label(name=n, value="1", scheme="SCT", meaning=n) for n in NAMES])
@@ -118,7 +119,7 @@ def test_what_is_left_out_is_not_learnt(tmp_path: Path, monkeypatch: pytest.Monk
     work.mkdir()  # as training does
     for _ in range(2):
         leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), work)
-    read = {row["file"] for row in leave_out.rows_of(work / "rows.csv")}
+    read = {row["file"] for row in rows_of(work / "rows.csv")}
     assert learnt == [len(MANY) - len(read)] and read
     assert {case.kind for case in study_rule.cases(tmp_path)} == {"slice", "volume"}
     with pytest.raises(loop.OtherRun, match="another plan or other slices"):
@@ -168,7 +169,7 @@ def test_the_lesson_is_told_beside_each_network_alone(tmp_path: Path, monkeypatc
     for run in ("fold0", "fold1"):
         leave_out.leave_out(run, RUNS[run], MANY, None, loop.Plan(), _made(tmp_path / run / run), teachers=1)
         leave_out.collect(tmp_path / run, table, [run])
-    rows = leave_out.rows_of(table.with_name("lessons.csv"))
+    rows = rows_of(table.with_name("lessons.csv"))
     assert {row["run"] for row in rows} == {"fold0", "fold1"} and rows[0].keys() == set(material.COLUMNS["lessons.csv"].split())
     assert {row["network"] for row in rows} == {"alone, beginning 1", "alone, beginning 2", "beginning 1, taught further"}
     assert [row["sensitivity"] for row in rows if row["part"] == "0"] == ["0.000", "0.000", "1.000"]
@@ -228,7 +229,7 @@ def test_what_is_read_is_the_network_as_it_serves(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(leave_out, "train_fp32", blank)
     leave_out.leave_out("fold0", RUNS["fold0"], MANY, None, loop.Plan(), _made(tmp_path / "fold0"), added)
-    for row in leave_out.rows_of(tmp_path / "fold0" / "rows.csv"):
+    for row in rows_of(tmp_path / "fold0" / "rows.csv"):
         assert [float(row[f"fp32_{name}"]) for name in NAMES] == pytest.approx(added)
         assert [float(by) for by in row["added"].split()] == list(added)
     with np.load(tmp_path / "fold0" / "maps.npz") as stored:
@@ -238,19 +239,19 @@ def test_what_is_read_is_the_network_as_it_serves(tmp_path: Path, monkeypatch: p
 def test_rows_of_runs_that_are_not_here_stay_in_the_table(tmp_path: Path) -> None:
     """Doing one run again replaces its rows alone."""
     row = {"run": "fold1", "part": "1", "truth": "glioma", "pointed": "1", **{f"fp32_{name}": "0.5" for name in NAMES}}
-    leave_out.write(tmp_path / "leave_out.csv", [row, {**row, "run": "fold0", "part": "old"}])
-    leave_out.write(_made(tmp_path / "work" / "fold0") / "rows.csv", [{**row, "run": "fold0", "part": "new"}])
+    write(tmp_path / "leave_out.csv", [row, {**row, "run": "fold0", "part": "old"}])
+    write(_made(tmp_path / "work" / "fold0") / "rows.csv", [{**row, "run": "fold0", "part": "new"}])
     leave_out.collect(tmp_path / "work", tmp_path / "leave_out.csv", ["fold0"])
-    assert {(found["run"], found["part"]) for found in leave_out.rows_of(tmp_path / "leave_out.csv")} == {("fold0", "new"), ("fold1", "1")}
+    assert {(found["run"], found["part"]) for found in rows_of(tmp_path / "leave_out.csv")} == {("fold0", "new"), ("fold1", "1")}
 
 
 def test_rows_from_before_there_were_teachers_have_none(tmp_path: Path) -> None:
     """A run of an older version stands beside a new one in the table, whichever comes first."""
     old = {"run": "fold0", "part": "0", "truth": "glioma", "pointed": "1", **{f"fp32_{name}": "0.5" for name in NAMES}}
     for name, row in (("fold0", old), ("fold1", {**old, "run": "fold1", "teachers": "1"}), ("fold2", {**old, "run": "fold2"})):
-        leave_out.write(_made(tmp_path / "work" / name) / "rows.csv", [row])
+        write(_made(tmp_path / "work" / name) / "rows.csv", [row])
     leave_out.collect(tmp_path / "work", tmp_path / "leave_out.csv", ["fold0", "fold1", "fold2"])
-    assert [row["teachers"] for row in leave_out.rows_of(tmp_path / "leave_out.csv")] == ["0", "1", "0"]
+    assert [row["teachers"] for row in rows_of(tmp_path / "leave_out.csv")] == ["0", "1", "0"]
 
 
 def test_a_study_is_read_by_the_rule_of_its_network() -> None:
@@ -290,7 +291,7 @@ def test_the_tables_have_the_columns_that_the_report_reads() -> None:
 def test_the_curve_tells_the_lesson_of_who_was_taught(tmp_path: Path) -> None:
     """curve.csv holds the epochs of the training and, of a network that others taught, those of the lesson; an old lesson is not told."""
     for name in ("curve.csv", "taught.csv"):
-        leave_out.write(tmp_path / name, [{"epoch": 1, "size": 160, "loss": 0.9, "seconds": 12}])
+        write(tmp_path / name, [{"epoch": 1, "size": 160, "loss": 0.9, "seconds": 12}])
     rows = list(train_image_model._curve(tmp_path, taught=True))
     assert [row["stage"] for row in rows] == ["alone", "taught"]
     assert rows[0].keys() == set(material.COLUMNS["curve.csv"].split())
@@ -318,6 +319,27 @@ def test_a_patients_slices_without_tumour_are_studies_too() -> None:
     assert (run.name, run.truth, len(run.maps)) == ("run btp01_pre 1 without tumour", "notumor", 7)
     assert run.geometry.positions == tuple(study_rule.VOLUME_STEP * k for k in range(5, 12))
     assert study_rule.right(study_rule.found_in(run, MANIFEST), run)
+
+
+def test_false_cells_are_counted_where_they_lie() -> None:
+    """A slice without tumour counts once, in its third of the head; one that is called a tumour by its label and strongest cell."""
+    rows = [("volume", "btp01", 0 if k == 5 else CLEAR, "btp01_pre", f"btp01.nii.gz slice {k}") for k in range(6)]
+    maps = np.full((6, 4, 14, 14), -5.0, np.float32)
+    maps[:, CLEAR] = 0.0
+    maps[0, 2, 6:9, 5:8] = 4.0
+    maps[0, 2, 7, 6] = 5.0
+    maps[5, 0] = 9.0  # where somebody drew one
+    found = false_cells.places(study_rule._grouped(_table(rows), (maps, np.ones(6, np.float32), examples(rows).masks[:, ::2, ::2] > 0)))
+    place, nothing = ("volume", "btp01", "axial"), ("", "", "")
+    assert found == {
+        (*place, "lower", "pituitary", "7", "6"): 1,
+        (*place, "lower", *nothing): 1,
+        (*place, "middle", *nothing): 2,
+        (*place, "upper", *nothing): 1,
+    }
+    order = sorted(found.items(), key=false_cells._order)
+    assert [counted[3] for counted, _ in order] == ["lower", "lower", "middle", "upper"]
+    assert {*false_cells.COLUMNS, "slices"} == set(material.COLUMNS["false_cells.csv"].split())
 
 
 def _table(rows: list[tuple[str, str, int, str, str]]) -> list[dict[str, str]]:

@@ -243,7 +243,7 @@ def test_rendering_twice_gives_the_same_bytes(tmp_path: Path, folder: Path) -> N
     render(docs, copy)
     assert {path: path.read_bytes() for path in first} == first
     plots = {path.name: data for path, data in first.items() if path.suffix == ".png"}
-    assert plots.keys() == {"curve.png", "confusion.png", "reliability.png", "roc.png", "speed.png", "pitfalls.png"}
+    assert plots.keys() == {"curve.png", "confusion.png", "reliability.png", "roc.png", "speed.png", "pitfalls.png", "false.png"}
     assert all(len(data) < 120_000 and b"atplotlib" not in data for data in plots.values())
     (docs / "measured" / "curve.csv").unlink()
     render(docs, copy)

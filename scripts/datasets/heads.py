@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.manifest import Recipe
 from pipeline.records import Pixels
@@ -19,10 +20,25 @@ ANATOMY = Path(__file__).parents[1] / "anatomy" / "colin27.npz"
 
 def bundled_head(recipe: Recipe, clear: int, every: int = 3) -> Examples:
     """The healthy head that ships with the phantoms (scripts/anatomy), in three planes, whole and as brain alone; label `clear`."""
+    head, brain = _bundled()
+    return join([*_planes(head, "colin27", recipe, clear, every), *_planes(head * brain, "colin27 brain", recipe, clear, every)])
+
+
+def middles(recipe: Recipe) -> dict[str, Pixels]:
+    """Plane -> the slice through the middle of the bundled head, (size, size), 0..1."""
+    head, _ = _bundled()
+    found = {}
+    for axis, (plane, _) in PLANES.items():
+        slices = cut(np.take(head, [head.shape[axis] // 2], axis), axis, plane, spacing=(1.0, 1.0), between=1.0)
+        [found[plane]], _ = prepared(slices, np.zeros(slices.pixels.shape, bool), recipe, ANATOMY)
+    return {plane: image.astype(np.float32) for plane, image in found.items()}
+
+
+def _bundled() -> tuple[Pixels, NDArray[np.bool_]]:
+    """Head and brain, with the axes to the right, the front and the top."""
     with np.load(ANATOMY) as archive:
         head = archive["t1"].astype(np.float32)
-        brain = np.unpackbits(archive["brain"])[: head.size].reshape(head.shape).astype(bool)
-    return join([*_planes(head, "colin27", recipe, clear, every), *_planes(head * brain, "colin27 brain", recipe, clear, every)])
+        return head, np.unpackbits(archive["brain"])[: head.size].reshape(head.shape).astype(bool)
 
 
 def healthy_head(path: Path, recipe: Recipe, clear: int, every: int = 1) -> Examples:

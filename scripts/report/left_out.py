@@ -11,15 +11,16 @@ import numpy as np
 from models.tables import Estimate
 from scripts.report import numbers
 from scripts.report.material import PATIENTS, LeftOut, Material, Rows, missing, number, yes
-from scripts.report.words import NONE, ranged, section, share, table
+from scripts.report.words import NONE, picture, ranged, section, share, table
 
 SLICES = ("slices", "with tumour", "of these found", "others, false")
+KINDS = {"volume": "patients", "healthy": "healthy"}
 ENOUGH = 20  # slices; a part below it is measured, and not called the worst
 
 
 def sections(material: Material) -> list[str]:
     """All of them."""
-    return [_parts(material), _lessons(material), _studies(material), _ablation(material), _pointing(material)]
+    return [_parts(material), _lessons(material), _studies(material), _false(material), _ablation(material), _pointing(material)]
 
 
 def parts(left: LeftOut) -> Iterator[tuple[str, LeftOut]]:
@@ -213,6 +214,34 @@ def _parts_of_heads(rows: Rows, absent: str) -> str:
         "what is seen there need not be healthy, after surgery say.\n\n"
     )
     return said + table(["truth", "runs", "right", "unsure", "wrong"], told) if told else ""
+
+
+def _false(material: Material) -> str:
+    """Which slices without tumour are called one, by their place in the head."""
+    title, rows = "Where healthy slices look ill", material.rows("false_cells.csv")
+    if not rows:
+        return section(title, missing("false_cells.csv"))
+    tumours = [name for name in material.manifest.label_names if name != material.manifest.absent]
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    for row in rows:
+        counts.setdefault((row["kind"], row["plane"], row["third"]), Counter())[row["said"]] += int(row["slices"])
+    told = [[KINDS[kind], *place, str(said.total()), *(str(said[name]) for name in tumours)] for (kind, *place), said in counts.items()]
+    said = (
+        "Slices in which nobody drew a tumour and that the network calls one, each by itself, by the third of the head that they lie in:\n"
+        "of whole heads that were left out. In the picture a circle is a place and a label, the larger the more slices are called so,\n"
+        f"over a slice through the middle of the head that ships. {_most(rows)}"
+    )
+    head = ["heads", "plane", "third", "slices", *(f"called {name}" for name in tumours)]
+    return section(title, said, picture("false", "Where in the head slices without tumour are called one"), table(head, told))
+
+
+def _most(rows: Rows) -> str:
+    """Whose head looks ill most often."""
+    by: Counter[str] = Counter()
+    for row in rows:
+        by[row["part"]] += int(row["slices"]) * bool(row["said"])
+    [(part, count)] = by.most_common(1)
+    return f"Of {by.total()} such slices {count} are of one head, {part}." if count else "There are none."
 
 
 def _ablation(material: Material) -> str:

@@ -12,6 +12,8 @@ Each CSV file may be missing: the report then says so, and which command writes 
     lessons.csv            of runs with teachers: each network alone, and the one that the others taught
     leave_out_studies.csv  kind: volume (a patient's), healthy, run (of neighbouring slices); key_inside 1, 0 or empty;
                            of tumour_slices (slices with a mask) were found, and of the others false called: by the study rule
+    false_cells.csv        of slices without a mask: how many are called so there; third of the head, row and column of the map's cell;
+                           said, row and column are empty where nothing is called
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ COLUMNS = {
     "leave_out.csv": "run part source plane stratum block file truth added teachers pointed dice",  # and fp32_<label>
     "lessons.csv": "run network part slices accuracy sensitivity specificity class_right pointed",
     "leave_out_studies.csv": "run kind study truth slices call label probability key_inside dice tumour_slices found false",
+    "false_cells.csv": "kind part plane third said row column slices",
     "ablation.csv": "configuration part slices accuracy sensitivity specificity class_right",
     "pitfalls.csv": "method set slices accuracy sensitivity specificity agreement",
     "batches.csv": "variant batch largest_difference same_argmax",
@@ -51,6 +54,7 @@ MADE_BY = {  # what writes each file
     "leave_out.csv": "python -m scripts.leave_out",
     "lessons.csv": "python -m scripts.leave_out --teachers 1",
     "leave_out_studies.csv": "python -m scripts.study_rule",
+    "false_cells.csv": "python -m scripts.false_cells",
     "ablation.csv": "python -m scripts.ablation",
     "pitfalls.csv": "python -m scripts.pitfalls",
     "batches.csv": "python -m scripts.pitfalls",

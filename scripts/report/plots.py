@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from models.measures import BINS, softmax
 from models.record import VARIANTS, Record, Variant
+from scripts.datasets.heads import middles
 from scripts.report import numbers, twin
-from scripts.report.material import Doubles, Material, number
+from scripts.report.material import Doubles, Material, Rows, number
 
 COLOURS = {"fp32": "#3d6a96", "int8": "#e0863a"}
 OTHERS = ("#3d6a96", "#e0863a", "#5a9e6f", "#a9505b", "#7b6aa6", "#8a8a8a", "#c9a227")
 GREY = "#8a8a8a"
 DPI = 110
+EVIDENCE = 14  # rows and columns of the network's map
 
 
 def draw(material: Material, folder: Path) -> list[Path]:
@@ -233,11 +237,40 @@ def pitfalls(material: Material) -> Any:
     return figure
 
 
+def false(material: Material) -> Any:
+    """Strongest cells of slices without tumour that are called one, on a slice through the middle of the bundled head."""
+    behind = middles(material.manifest.recipe)
+    tumours = [name for name in material.manifest.label_names if name != material.manifest.absent]
+    figure, panels = _axes(3, 9.6, 3.8)
+    for axes, plane in zip(panels, ("axial", "coronal", "sagittal"), strict=True):
+        axes.imshow(behind[plane].round(1), cmap="gray", vmin=0, vmax=1.4, interpolation="nearest")  # few greys: a small file
+        side = behind[plane].shape[0] / EVIDENCE
+        for name, colour in zip(tumours, OTHERS, strict=False):
+            counts = _cells(material.rows("false_cells.csv"), plane, name)
+            rows, columns = np.nonzero(counts)
+            axes.scatter((columns + 0.5) * side, (rows + 0.5) * side, 22 * counts[rows, columns], colour, alpha=0.75)
+        axes.set(title=plane, xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    drawn = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in zip(tumours, OTHERS, strict=False)]
+    figure.legend(handles=drawn, loc="outside lower center", ncols=len(drawn), frameon=False, fontsize=9)
+    return figure
+
+
+def _cells(rows: Rows, plane: str, said: str) -> NDArray[np.int64]:
+    """(row, column): slices of `plane` that are called `said` there."""
+    counts = np.zeros((EVIDENCE, EVIDENCE), np.int64)
+    for row in rows:
+        if (row["plane"], row["said"]) == (plane, said):
+            counts[int(row["row"]), int(row["column"])] += int(row["slices"])
+    return counts
+
+
 PLOTS: dict[str, tuple[str, Callable[[Material], Any]]] = {  # name of the file: which table it needs ("" the record), who draws it
     "curve": ("curve.csv", curve),
     "confusion": ("", confusion),
     "reliability": ("", reliability),
     "roc": ("", roc),
+    "false": ("false_cells.csv", false),
     "speed": ("speed.csv", speed),
     "pitfalls": ("pitfalls.csv", pitfalls),
 }
