@@ -73,6 +73,7 @@ def main(
     if missing := [path for path in wanted if not path.exists()]:
         raise typer.BadParameter(f"{missing[0]}: not there; make train DATA=... makes it", param_hint="--work")
     try:
+        added_to(work / "artifacts" / "model_fp32.onnx")  # an older training is told before anything is read
         found = read(data, head, skip_bad=skip_bad, leave_out=True)
         sets = sets_of(found.take(found.sealed), healthy, head)
         rows = list(pitfalls(work, some(found.take(~found.sealed)), sets))
