@@ -4,7 +4,7 @@
 
 Reads the maps that scripts/leave_out.py wrote (`--work`); needs no torch. Asked are slices in which nobody drew a tumour: of patients'
 volumes and of healthy heads that were left out, each by itself. A row is a place and how many slices are called so there; of slices that
-are called none, place and label are empty.
+are called none, place and label are empty. DICOM series are passed over: the names of their slices do not say where they lie.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ app = typer.Typer(add_completion=False)
 
 
 def places(found: Iterable[Case]) -> Counter[Place]:
-    """Slices without tumour of the whole heads among `found`, counted by what they are called and where."""
-    return Counter(place for case in found if case.kind in WHOLE for place in _places(case))
+    """Slices without tumour of the whole heads among `found` that say where they lie, counted by what they are called and where."""
+    return Counter(place for case in found if case.kind in WHOLE and case.geometry.positions for place in _places(case))
 
 
 def _places(case: Case) -> list[Place]:
@@ -68,7 +68,9 @@ def main(
     """Counts by place what the leave-out runs call a tumour where there is none."""
     found = places(cases(work))
     if not found:
-        raise typer.BadParameter(f"{work}: holds no leave-out run; make leave-out DATA=... makes them", param_hint="--work")
+        raise typer.BadParameter(
+            f"{work}: holds no whole head (NIfTI) of a leave-out run; make leave-out DATA=... makes them", param_hint="--work"
+        )
     counted = sorted(found.items(), key=_order)
     write(out / "false_cells.csv", [dict(zip(COLUMNS, place, strict=True)) | {"slices": count} for place, count in counted])
     false = sum(count for place, count in found.items() if place[COLUMNS.index("said")])

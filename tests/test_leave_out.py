@@ -329,6 +329,8 @@ def test_false_cells_are_counted_where_they_lie() -> None:
     maps[0, 2, 6:9, 5:8] = 4.0
     maps[0, 2, 7, 6] = 5.0
     maps[5, 0] = 9.0  # where somebody drew one
+    dicom = [("dicom", "p1", CLEAR, "p1", f"p1/series slice {k}") for k in range(6)]  # nothing says where these lie
+    assert not false_cells.places(study_rule._grouped(_table(dicom), (maps, np.ones(6, np.float32), np.zeros((6, 112, 112), bool))))
     found = false_cells.places(study_rule._grouped(_table(rows), (maps, np.ones(6, np.float32), examples(rows).masks[:, ::2, ::2] > 0)))
     place, nothing = ("volume", "btp01", "axial"), ("", "", "")
     assert found == {

@@ -221,17 +221,18 @@ def _false(material: Material) -> str:
     title, rows = "Where healthy slices look ill", material.rows("false_cells.csv")
     if not rows:
         return section(title, missing("false_cells.csv"))
-    tumours = [name for name in material.manifest.label_names if name != material.manifest.absent]
     counts: dict[tuple[str, str, str], Counter[str]] = {}
     for row in rows:
         counts.setdefault((row["kind"], row["plane"], row["third"]), Counter())[row["said"]] += int(row["slices"])
-    told = [[KINDS[kind], *place, str(said.total()), *(str(said[name]) for name in tumours)] for (kind, *place), said in counts.items()]
+    told = [
+        [KINDS[kind], *place, str(said.total()), *(str(said[name]) for name in material.tumours)] for (kind, *place), said in counts.items()
+    ]
     said = (
         "Slices in which nobody drew a tumour and that the network calls one, each by itself, by the third of the head that they lie in:\n"
         "of whole heads that were left out. In the picture a circle is a place and a label, the larger the more slices are called so,\n"
         f"over a slice through the middle of the head that ships. {_most(rows)}"
     )
-    head = ["heads", "plane", "third", "slices", *(f"called {name}" for name in tumours)]
+    head = ["heads", "plane", "third", "slices", *(f"called {name}" for name in material.tumours)]
     return section(title, said, picture("false", "Where in the head slices without tumour are called one"), table(head, told))
 
 

@@ -18,7 +18,6 @@ Each CSV file may be missing: the report then says so, and which command writes 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +32,7 @@ from models.record import read as read_record
 from models.tables import Table
 from models.tables import tables as gate_tables
 from scripts.report.numbers import sealed_fold
+from scripts.tables import rows_of
 
 COLUMNS = {
     "curve.csv": "stage epoch size loss seconds",
@@ -106,6 +106,11 @@ class Material:
         """Rows of a file of docs/measured; empty where there is none."""
         return self.tables.get(name, ())
 
+    @property
+    def tumours(self) -> list[str]:
+        """The labels of what the model looks for."""
+        return [name for name in self.manifest.label_names if name != self.manifest.absent]
+
     @cached_property
     def judged(self) -> list[Table]:
         """The gate's numbers: of everything that was sealed, then of each stratum, plane and source."""
@@ -158,8 +163,7 @@ def number(word: str) -> float:
 def _rows(path: Path) -> Rows:
     if not path.exists():
         return ()
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(path)
     lacking = set(COLUMNS[path.name].split()) - set(rows[0] if rows else COLUMNS[path.name].split())
     if lacking:
         raise MaterialError(f"{path}: no column {', '.join(sorted(lacking))}; write it again: {MADE_BY[path.name]}")

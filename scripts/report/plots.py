@@ -239,8 +239,7 @@ def pitfalls(material: Material) -> Any:
 
 def false(material: Material) -> Any:
     """Strongest cells of slices without tumour that are called one, on a slice through the middle of the bundled head."""
-    behind = middles(material.manifest.recipe)
-    tumours = [name for name in material.manifest.label_names if name != material.manifest.absent]
+    behind, tumours = middles(material.manifest.recipe), material.tumours
     figure, panels = _axes(3, 9.6, 3.8)
     for axes, plane in zip(panels, ("axial", "coronal", "sagittal"), strict=True):
         axes.imshow(behind[plane].round(1), cmap="gray", vmin=0, vmax=1.4, interpolation="nearest")  # few greys: a small file
