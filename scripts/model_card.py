@@ -273,12 +273,13 @@ def _again(manifest: Manifest) -> str:
     )
 
 
-def kind(manifest: Manifest) -> str:
-    """What networks of the parts left out have in common with the one that serves, and what not."""
-    taught = (
-        f", but taught further by fewer others or by none, where {manifest.taught_by} taught what serves," if manifest.taught_by else ""
-    )
-    return f"networks trained in the same way{taught}"
+def kind(manifest: Manifest, rows: measured.Rows) -> str:
+    """What networks of the parts left out, that `rows` of leave_out.csv tell of, have in common with the one that serves, and what not."""
+    taught_by = sorted({int(row["teachers"]) for row in rows})
+    if taught_by == [manifest.taught_by]:
+        return "networks trained in the same way"
+    others = f"{' or '.join(map(str, taught_by))} other network{'s' * (taught_by != [1])}"
+    return f"networks trained in the same way, but taught further by {others}, where {manifest.taught_by} taught what serves,"
 
 
 def _sources(manifest: Manifest) -> str:
@@ -320,7 +321,8 @@ def _measure(gate: GateVerdict, key: str) -> Estimate:
 
 def _elsewhere(manifest: Manifest, docs: Path) -> str:
     """What a network of this kind reached on heads that it had not seen, where that was measured."""
-    left = measured.left_out(measured.tables(docs), manifest)
+    tables = measured.tables(docs)
+    left = measured.left_out(tables, manifest)
     if left is None:
         return ""
     rows = []
@@ -331,7 +333,7 @@ def _elsewhere(manifest: Manifest, docs: Path) -> str:
         rows.append([source, str(len(part.record)), *cells, share(left_out.class_right(part))])
     name, accuracy = left_out.worst(left)
     said = (
-        f"fp32, by {kind(manifest)} that never saw the fold,\nthe patient, the collection or the head "
+        f"fp32, by {kind(manifest, tables['leave_out.csv'])} that never saw the fold,\nthe patient, the collection or the head "
         f"(95 % intervals).{' What else they lacked stands in the footnote of docs/model-report.md.' if of_our_sets(manifest) else ''}\n"
         f"The worst of all parts is {name}: {accuracy:.3f} of its labels are right."
     )

@@ -183,7 +183,7 @@ def _elsewhere(material: Material) -> list[str]:
     told = " and ".join(f"{share:.1%} of {what}" for what, share in cleared.items() if share == share)  # not a number: there are none
     name, accuracy = left_out.worst(left)
     return [
-        f"By {kind(material.manifest)} that never saw them (fp32): {'; '.join(said)}. "
+        f"By {kind(material.manifest, material.rows('leave_out.csv'))} that never saw them (fp32): {'; '.join(said)}. "
         f"{f'Cleared are {told}. ' if told else ''}The worst part is {name}, {accuracy:.1%} right."
     ]
 

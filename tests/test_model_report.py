@@ -15,7 +15,7 @@ import pytest
 
 from models.manifest import read, write
 from models.record import read as read_record
-from scripts.model_card import DOCS, LEARNED_FROM, LIMITS, ROOT, UNKNOWN, card
+from scripts.model_card import DOCS, LEARNED_FROM, LIMITS, ROOT, UNKNOWN, card, kind
 from scripts.model_report import FOLDER, FOOTNOTE, headlines, render, text
 from scripts.report import goals, left_out, numbers, twin
 from scripts.report.material import COLUMNS, MADE_BY, MaterialError, gather
@@ -105,6 +105,9 @@ def test_a_model_that_others_taught_says_so(docs: Path, tmp_path: Path) -> None:
     write(whole / "manifest.toml", taught)
     assert "then 6 others taught it further, 2 epochs at 160, 224 pixels" in text(docs, whole)
     assert "6 networks that had left out parts" in card(taught, docs) and "--teachers runs/leave_out" in card(taught, docs)
+    assert kind(taught, [{"teachers": "6"}]) == kind(alone, [{"teachers": "0"}]) == "networks trained in the same way"
+    assert kind(taught, [{"teachers": "1"}]).endswith("taught further by 1 other network, where 6 taught what serves,")
+    assert "by 0 or 1 other networks, where 6" in kind(taught, [{"teachers": "1"}, {"teachers": "0"}])
 
 
 def test_a_model_of_other_data_has_no_footnote_about_our_sealed_slices(docs: Path, tmp_path: Path) -> None:
