@@ -38,7 +38,6 @@ from scripts.tables import rows_of, write
 WIDENED = 11  # pixels of 224: about 5 mm to every side (the pointing game's slightly widened mask)
 HEADS = ("healthy",)  # sources whose parts are healthy heads; those of PATIENTS are patients, all others folds
 PAINTED = "colin27"  # the head that phantoms are painted into: whoever leaves it out leaves them out
-SEED = "seed"  # folders of networks of other seeds, in that of their run
 HANDS = 5  # that patients are dealt to at least, where there are so many: a network that learns no patient tells little
 Rows = NDArray[np.bool_]
 Choice = Callable[[Examples], Rows]
@@ -165,7 +164,7 @@ def _trained(learnt: Samples, plan: Plan, work: Path, teachers: int) -> list[Net
     refuse_a_stale_lesson(work, teachers)
     network = train_fp32(learnt, FEED, plan, work)
     seeds = [plan.seed + 100 * (k + 1) for k in range(teachers)]
-    others = [train_fp32(learnt, FEED, replace(plan, seed=seed), work / f"{SEED}{seed}") for seed in seeds]
+    others = [train_fp32(learnt, FEED, replace(plan, seed=seed), work / f"seed{seed}") for seed in seeds]
     alone = [copy.deepcopy(network), *others] if others else []
     return [*alone, taught_further(network, others, learnt, FEED, plan, work)]
 
@@ -190,29 +189,22 @@ def _lesson(run: str, every: Mapping[str, Sequence[Mapping[str, object]]]) -> It
 
 
 def networks_of(work: Path, examples: Examples, plan: Plan) -> list[Network]:
-    """What every run with `examples` made in `work`, of each seed, before it was taught further. Raises DataError where one is not whole,
-    or learnt other slices than its run with `examples`: it may have seen what is sealed.
+    """What every run with `examples` made in `work`, before it was taught further. Raises DataError where one is not whole, or learnt other
+    slices than its run with `examples`: it may have seen what is sealed.
     """
-    found = []
-    for name, parts in runs(examples).items():
-        learnt = samples(examples.take(~left_out(examples, parts)))
-        told = (folder.name.removeprefix(SEED) for folder in (work / name).glob(SEED + "*"))
-        seeds = sorted(int(seed) for seed in told if seed.isdigit())
-        asked = {work / name: plan, **{work / name / f"{SEED}{seed}": replace(plan, seed=seed) for seed in seeds}}
-        found += [_network_of(folder / "fp32.pt", len(plan.sizes), fingerprint(learnt, one)) for folder, one in asked.items()]
-    return found
+    return [_network_of(work / name / "fp32.pt", examples.take(~left_out(examples, parts)), plan) for name, parts in runs(examples).items()]
 
 
-def _network_of(path: Path, epochs: int, of: str) -> Network:
+def _network_of(path: Path, learnt: Examples, plan: Plan) -> Network:
     if not path.exists():
         raise DataError(f"{path}: is not there; python -m scripts.leave_out with the same --data and --head makes it (--work)")
     try:
         saved, network = torch.load(path, map_location="cpu", weights_only=True), Network()
     except Exception as error:  # a file that is cut off or another fails in many ways
         raise DataError(f"{path}: is no checkpoint ({type(error).__name__}); remove it, and run scripts.leave_out again") from error
-    if saved["epochs"] != epochs:
-        raise DataError(f"{path}: has {saved['epochs']} of {epochs} epochs; the same scripts.leave_out goes on with it")
-    if saved.get("of") != of:
+    if saved["epochs"] != len(plan.sizes):
+        raise DataError(f"{path}: has {saved['epochs']} of {len(plan.sizes)} epochs; the same scripts.leave_out goes on with it")
+    if saved.get("of") != fingerprint(samples(learnt), plan):
         raise DataError(f"{path}: learnt other slices, or by another plan; run scripts.leave_out with the same --data and --head")
     network.load_state_dict(saved["network"])
     return network.eval()
