@@ -30,7 +30,12 @@ REMEMBERED = 256  # studies whose instances we know without asking; those of 100
 _HELD = select(instances).where(instances.c.study_uid == bindparam("of"), instances.c.sop_instance_uid == bindparam("uid"))
 _READ = (
     update(instances)
-    .where(instances.c.study_uid == bindparam("of"), instances.c.sop_instance_uid == bindparam("uid"))
+    .where(
+        instances.c.study_uid == bindparam("of"),
+        instances.c.sop_instance_uid == bindparam("uid"),
+        instances.c.path == bindparam("at"),  # of that file, and not of a correction that has taken its place
+        type_coerce(instances.c.headers, String) == NO_HEADERS,
+    )
     .values(headers=bindparam("found"))
 )
 _UNREAD = select(instances).where(type_coerce(instances.c.headers, String) == NO_HEADERS).order_by(instances.c.received_at)
@@ -64,7 +69,9 @@ def _insert(table: Table) -> str:
 _IN_STUDY = "SELECT sop_instance_uid FROM instances WHERE study_uid = ?"
 _NEW = _Statement(_insert(instances))
 _ASIDE = _Statement(_insert(asides) + " ON CONFLICT DO UPDATE SET received_at = excluded.received_at")
-_STILL_OPEN = _Statement("UPDATE studies SET changed_at = max(changed_at, :at) WHERE uid = :of AND state = 'receiving'")
+_STILL_OPEN = _Statement(  # a little later in any case, whatever the clocks say: who judged without this one is to notice
+    "UPDATE studies SET changed_at = max(changed_at + 0.000001, :at) WHERE uid = :of AND state = 'receiving'"
+)
 _STATE = _Statement("SELECT state FROM studies WHERE uid = :of")
 _STUDY = _Statement(
     "INSERT INTO studies (uid, state, reason, calling_ae, called_ae, first_at, opened_at, changed_at, attempt)"
@@ -185,7 +192,8 @@ def unread(c: Connection, study_uid: str | None, folder: Path) -> list[Instance]
     return [rows.instance(row, folder) for row in c.execute(query)]
 
 
-def read(c: Connection, found: Sequence[Instance]) -> None:
+def read(c: Connection, found: Sequence[Instance], folder: Path) -> None:
     """Their headers are known now."""
-    if found:
-        c.execute(_READ, [{"of": i.study_uid, "uid": i.sop_instance_uid, "found": rows.headers(i)} for i in found])
+    values = [rows.instance_row(instance, folder) for instance in found]
+    if values:
+        c.execute(_READ, [{"of": v["study_uid"], "uid": v["sop_instance_uid"], "at": v["path"], "found": v["headers"]} for v in values])

@@ -9,13 +9,13 @@ Starting a workflow id twice starts it once, so whoever is in doubt hands over a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSClient
 
-from listener.rows import Job
+from listener.rows import Delivery, Job
 
 APPLICATION = "vitalcheck"
 VERSION = "1"  # of the workflows' steps; in-flight work of another version waits for a program of that version
@@ -25,6 +25,7 @@ POLL_SECONDS = 0.2  # 0.1 halves the wait and doubles the idle cost
 DELIVERIES_PER_DESTINATION = 2  # at a time; a slow PACS does not hold up the others
 MAX_RECOVERIES = 3  # of one study whose analysis ends its process; then it is quarantined
 LONGEST_PAUSE = 300.0  # s between two attempts to deliver
+_LIVE = ["DELAYED", "ENQUEUED", "PENDING"]
 _LOST = ["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _PRIORITY = 10  # always given: an unset one would go before every other
 
@@ -47,6 +48,11 @@ def forget(state: Path) -> None:
         (state / f"engine.sqlite{suffix}").unlink(missing_ok=True)
 
 
+def executor(slot: int) -> str:
+    """Who runs a workflow, in the engine's words: the successor in a slot takes up what its predecessor left."""
+    return f"slot-{slot}"
+
+
 def pause(attempt: int) -> float:
     """Seconds between failed `attempt`, counted from 1, and the next."""
     return float(min(2.0 ** min(attempt, 16), LONGEST_PAUSE))  # capped twice: attempt 1024 would overflow
@@ -59,10 +65,15 @@ def process_options(job: Job) -> dict[str, Any]:
 def deliver_options(document: str, destination: str, attempt: int, delay: float = 0.0) -> dict[str, Any]:
     options = {
         **_options(DELIVER, DELIVER_QUEUE),
-        "workflow_id": f"sr|{document}|{destination}|{attempt}",
+        "workflow_id": f"{_delivery(document, destination)}{attempt}",
         "queue_partition_key": destination,
     }
     return {**options, "delay_seconds": delay} if delay else options
+
+
+def _delivery(document: str, destination: str) -> str:
+    """How the ids of all attempts begin."""
+    return f"sr|{document}|{destination}|"
 
 
 def _options(workflow: str, queue: str) -> dict[str, Any]:
@@ -91,6 +102,30 @@ class Engine:
             return []
         lost = self._client.list_workflows(workflow_ids=list(by_id), status=_LOST, load_input=False, load_output=False)
         return [by_id[workflow.workflow_id] for workflow in lost]
+
+    def take_back(self, processes: int) -> None:
+        """What slots that there are no more had begun, to begin again: nobody else takes it up, and it keeps its place in the queue.
+        Before any worker starts.
+        """
+        here = {executor(slot) for slot in range(processes)}
+        for workflow in self._client.list_workflows(status="PENDING", load_input=False, load_output=False):
+            if workflow.executor_id not in here:
+                self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
+
+    def deliver_again(self, waiting: Sequence[Delivery]) -> list[Delivery]:
+        """Those of `waiting` that no workflow is about any more, handed over again: the engine's database failed between two attempts."""
+        live = self._client.list_workflows(name=DELIVER, status=_LIVE, load_input=False, load_output=False)
+        known = {workflow.workflow_id.rpartition("|")[0] + "|" for workflow in live}
+        lost = [one for one in waiting if _delivery(one.sop_instance_uid, one.destination) not in known]
+        for one in lost:
+            self.deliver(one.sop_instance_uid, one.destination, max(one.attempts, self._attempts(one)) + 1)
+        return lost
+
+    def _attempts(self, of: Delivery) -> int:
+        """The highest that the engine was ever told."""
+        start = _delivery(of.sop_instance_uid, of.destination)
+        told = self._client.list_workflows(workflow_id_prefix=start, load_input=False, load_output=False)
+        return max((int(workflow.workflow_id.removeprefix(start)) for workflow in told), default=0)
 
     def close(self) -> None:
         self._client.destroy()

@@ -111,6 +111,19 @@ def on_disk(path: Path) -> tuple[str, str]:
         raise NotDicom(path, f"not readable as DICOM ({type(error).__name__})") from error
 
 
+def pixels(path: Path) -> str:
+    """sha256 of the value of its pixels and all that follows, of a file in a native little-endian syntax. Raises NotDicom."""
+    try:
+        with path.open("rb") as stream:
+            syntax = _said(_meta(stream), _TRANSFER_SYNTAX)
+            Skimmer(stream, encoding(syntax)).cut(())
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
+    except UNREADABLE as error:
+        raise NotDicom(path, f"not readable as DICOM ({type(error).__name__})") from error
+
+
 def is_uid(value: str) -> bool:
     """UIDs become names of files, and a document that refers to what is none is refused (PS3.5 9.1)."""
     return len(value) <= 64 and _UID.fullmatch(value) is not None

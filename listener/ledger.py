@@ -88,7 +88,7 @@ class Ledger:
     def read(self, found: Sequence[Instance]) -> None:
         """These have their headers now."""
         with self._write() as c:
-            arrivals.read(c, found)
+            arrivals.read(c, found, self.folder)
 
     def is_quarantined(self, study_uid: str) -> bool:
         with self._read() as c:
@@ -108,8 +108,8 @@ class Ledger:
             found = c.execute(select(studies.c.uid, studies.c.opened_at, studies.c.changed_at).where(studies.c.state == "receiving")).all()
         return {row.uid: Clock(row.opened_at, row.changed_at) for row in found}
 
-    def queue(self, study: Study, clock: Clock, because: str, at: float) -> Job | None:
-        """The verdict: complete. None when the study changed since `clock` was read."""
+    def queue(self, study: Study, clock: Clock, because: str, at: float, wrong: str | None = None) -> Job | None:
+        """The verdict: complete; quarantined where something is `wrong`. None when the study changed since `clock` was read."""
         with self._write() as c:
             if not _unchanged(c, study.uid, clock):
                 return None
@@ -119,6 +119,8 @@ class Ledger:
             c.execute(upsert(jobs).values(**row).on_conflict_do_nothing())
             c.execute(_study(study.uid).values(digest=job.digest, attempt=job.attempt))
             _move(c, study.uid, "queued", at, because)
+            if wrong is not None:
+                _quarantine(c, job, wrong, at)
         return job
 
     def decline(self, study_uid: str, clock: Clock, reason: str, at: float) -> bool:
@@ -184,10 +186,7 @@ class Ledger:
     def quarantine(self, job: Job, error: str, at: float) -> None:
         """`job` failed. `studies retry` starts it again."""
         with self._write() as c:
-            c.execute(update(jobs).where(*_job_is(job)).values(outcome="quarantined", result={"error": error}, done_at=at))
-            if _is_current(c, job):
-                c.execute(_study(job.study_uid).values(reason=error))
-            _advance(c, job, "quarantined", at, error)
+            _quarantine(c, job, error, at)
 
     def retry(self, study_uid: str, at: float) -> Job:
         """A quarantined study is queued again, with what was corrected since. Raises UnknownStudy, IllegalMove."""
@@ -223,6 +222,11 @@ class Ledger:
         """Every document that some destination does not hold yet."""
         with self._read() as c:
             return [rows.delivery(row, self.folder) for row in c.execute(_waiting())]
+
+    def deliveries_overdue(self, before: float) -> list[Delivery]:
+        """Those whose next attempt was due `before` that time."""
+        with self._read() as c:
+            return [rows.delivery(row, self.folder) for row in c.execute(_waiting().where(deliveries.c.next_at < before))]
 
     def stored(self, uid: str, destination: str, attempt: int, at: float) -> None:
         """`destination` holds document `uid`; with the last of them the study has arrived."""
@@ -321,6 +325,13 @@ def _advance(c: Connection, job: Job, new: str, at: float, note: str = "") -> No
     state = c.execute(select(studies.c.state).where(studies.c.uid == job.study_uid)).scalar_one()
     if _is_current(c, job) and state != new:
         _move(c, job.study_uid, new, at, note)
+
+
+def _quarantine(c: Connection, job: Job, error: str, at: float) -> None:
+    c.execute(update(jobs).where(*_job_is(job)).values(outcome="quarantined", result={"error": error}, done_at=at))
+    if _is_current(c, job):
+        c.execute(_study(job.study_uid).values(reason=error))
+    _advance(c, job, "quarantined", at, error)
 
 
 def _settle(c: Connection, job: Job, at: float) -> None:

@@ -14,7 +14,8 @@ import threading
 import traceback
 import warnings
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import pydicom
 import structlog
@@ -44,12 +45,29 @@ def configure(log_format: Literal["json", "console"] = "json", level: str = "inf
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # the stderr of now: whoever replaced it gets the events
+        logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _STDERR)),  # one object: its lock keeps lines whole
         cache_logger_on_first_use=False,
     )
     sys.excepthook = lambda _type, error, _traceback: _uncaught(error)
     threading.excepthook = lambda args: _uncaught(args.exc_value)
     _tame_libraries()
+
+
+class _Stderr:
+    """The stderr of now: whoever replaced it gets the events. Where it cannot be written (a full disk, a reader that is gone), an event is
+    lost, and nothing else: no study is, and no acknowledgement.
+    """
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+_STDERR = _Stderr()
 
 
 def get() -> FilteringBoundLogger:

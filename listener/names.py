@@ -75,6 +75,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """When this returns, `folder` is there, and its name survives a power cut. Raises OSError."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)  # also where it was there: whoever made it may have ended before
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """`data` at `path`, whole or not at all, on disk when this returns. Raises OSError."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")

@@ -45,6 +45,7 @@ LEAST_WAIT, LONGEST_WAIT = 0.05, 1.0  # s between two looks at the clocks
 PAUSE_WAIT = 0.25  # s between two looks whether senders pause, while headers wait to be read
 READ_SECONDS = 0.2  # of reading headers before the clocks are looked at again
 SWEEP_SECONDS = 5.0  # between two looks for what the engine gave up
+OVERDUE_SECONDS = 60.0  # after its time a delivery is looked after, and between two looks
 ASSOCIATIONS_PATIENCE, COMMITMENTS_PATIENCE, WORKERS_PATIENCE = 5.0, 2.0, 20.0  # s; together under the 30 that SIGTERM may take
 
 
@@ -90,7 +91,7 @@ class Service:
         self._stop = threading.Event()
         self._ready = False
         self._longest = min(LONGEST_WAIT, config.completion.quiet_seconds)
-        self._swept_at = 0.0
+        self._swept_at = self._looked_at = 0.0
 
     @property
     def port(self) -> int | None:
@@ -111,6 +112,7 @@ class Service:
             signal.signal(number, self._on_signal)
         parts, indexed = self.spool.recover()
         self.ledger.forget_workers()
+        self.engine.take_back(self.config.worker.processes)
         self._hand_over_again()
         self._scp.start()
         self.committer.start()
@@ -203,20 +205,23 @@ class Service:
                 log.info("study.declined", study_uid=uid, reason=reason)
             return
         snapshot = self.ledger.answering(uid)
-        job = self.ledger.queue(snapshot, clock, because, now) if snapshot else None
-        said = contradiction(study) if study else None
-        if job is not None and said is not None:  # the report or the PDF of another patient that came with it, too
-            self.ledger.quarantine(job, said, now)
+        said = contradiction(study) if study else None  # the report or the PDF of another patient that came with it, too
+        job = self.ledger.queue(snapshot, clock, because, now, wrong=said) if snapshot else None
+        if job is not None and said is not None:
             log.error("study.quarantined", study_uid=uid, digest=job.digest, attempt=job.attempt, error=said)
         elif job is not None and snapshot is not None:
             log.info("study.complete", study_uid=uid, because=because, instances=len(snapshot.instances), digest=job.digest)
 
     def _sweep(self, now: float) -> None:
-        """A study that ended its worker too often is quarantined, so that it cannot stop the others."""
+        """A study that ended its worker too often is quarantined, so that it cannot stop the others. A delivery that was lost goes on."""
         for job in self.engine.given_up(self.ledger.jobs_unfinished()):
             reason = "its analysis ended the worker process, again and again; `vitalcheck studies retry` tries once more"
             self.ledger.quarantine(job, reason, now)
             log.error("study.quarantined", study_uid=job.study_uid, digest=job.digest, attempt=job.attempt, error=reason)
+        if now - self._looked_at >= OVERDUE_SECONDS:
+            self._looked_at = now
+            for one in self.engine.deliver_again(self.ledger.deliveries_overdue(now - OVERDUE_SECONDS)):
+                log.warning("delivery.again", study_uid=one.study_uid, document=one.sop_instance_uid, destination=one.destination)
 
     def _workers_ready(self) -> bool:
         ready = {line.pid for line in self.ledger.workers() if line.ready}

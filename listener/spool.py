@@ -27,6 +27,7 @@ from listener.ledger import Ledger
 from listener.names import Names, sync_folder
 from listener.rows import UNREAD
 from pipeline.records import Instance
+from pipeline.syntaxes import LITTLE, LOSSLESS
 
 log = logs.get()
 
@@ -140,13 +141,13 @@ class Spool:
             self._names.make_sure(held.path)
             return "other_syntax", held
         if held.sha256 == new.sha256:
-            if held.path.is_file():
+            if _is_whole(held):
                 self._names.make_sure(held.path)
-            else:  # lost since, by an operator or a disk
+            else:  # lost or altered since, by an operator or a disk
                 self._settle(new.path, held.path, None)
             return "duplicate", held
         aside = replace(new, path=self.folder / new.study_uid / f"{new.sop_instance_uid}.{new.sha256[:16]}.aside")
-        if aside.path.is_file():
+        if _is_whole(aside):
             self._names.make_sure(aside.path)
             self._commit(aside)
         else:
@@ -154,14 +155,19 @@ class Spool:
         return "conflict", aside
 
     def _is_same(self, held: Instance, instance: Instance) -> bool:
-        """Is it `held` in another transfer syntax? What says otherwise than it did is no copy; and of a quarantined study any may be the
-        correction that was asked for.
+        """Is it `held` in another transfer syntax? What says otherwise than it did is no copy, nor what a lossy one shows; and of a
+        quarantined study any may be the correction that was asked for.
         """
-        if self._ledger.is_quarantined(instance.study_uid):
+        syntaxes = {held.transfer_syntax_uid, instance.transfer_syntax_uid}
+        if not syntaxes <= LOSSLESS or self._ledger.is_quarantined(instance.study_uid):
             return False
         try:
             old, new = headers.read(held.path), headers.read(instance.path)
+            if syntaxes <= LITTLE and headers.pixels(held.path) != headers.pixels(instance.path):
+                return False
         except NotDicom:
+            return False
+        if old.sha256 != held.sha256 or not new.headers.has_pixels:  # of a report or a PDF nothing was compared yet
             return False
         return (old.series_uid, old.sop_class_uid, old.headers) == (new.series_uid, new.sop_class_uid, new.headers)
 
@@ -179,6 +185,14 @@ class Spool:
         """All of them in one transaction."""
         self._ledger.add_all([row for row in rows if isinstance(row, Arrival)], [row for row in rows if isinstance(row, Instance)])
         return [None] * len(rows)
+
+
+def _is_whole(kept: Instance) -> bool:
+    """Does its file hold what came? Only then may another copy go."""
+    try:
+        return headers.on_disk(kept.path)[1] == kept.sha256
+    except NotDicom:
+        return False
 
 
 def _read(incoming: Incoming) -> Instance:

@@ -65,12 +65,22 @@ class Supervisor:
 
     def _start(self, slot: Slot, now: float) -> None:
         command = [*self.command, "--slot", str(slot.number), "--parent", str(os.getpid()), *self._arguments]
-        slot.process, slot.started_at = subprocess.Popen(command, stdin=subprocess.DEVNULL), now
-        log.info("worker.started", slot=slot.number, pid=slot.process.pid)
+        slot.started_at = now
+        try:
+            slot.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        except OSError as error:  # no memory for another process, say; receiving needs none
+            log.error("worker.not_started", slot=slot.number, error=logs.explain(error), next_in_s=self._pause(slot, now))
+        else:
+            log.info("worker.started", slot=slot.number, pid=slot.process.pid)
+
+    def _pause(self, slot: Slot, now: float) -> float:
+        """Seconds until it is started again: 0 after a long life, 1, 2, 4 ..."""
+        slot.failures = slot.failures + 1 if now - slot.started_at < SOON else 0
+        pause = min(2.0 ** min(slot.failures, 10) // 2, LONGEST_PAUSE)
+        slot.start_at = now + pause
+        return pause
 
     def _ended(self, slot: Slot, process: subprocess.Popen[bytes], now: float) -> None:
-        slot.failures = slot.failures + 1 if now - slot.started_at < SOON else 0
-        slot.process, pause = None, min(2.0 ** min(slot.failures, 10) // 2, LONGEST_PAUSE)  # 0 (after a long life), 1, 2, 4 ... s
-        slot.start_at = now + pause
+        slot.process, pause = None, self._pause(slot, now)
         metrics.worker_restarts.inc()
         log.error("worker.ended", slot=slot.number, pid=process.pid, exit=process.returncode, next_in_s=pause)

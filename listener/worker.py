@@ -28,7 +28,7 @@ from listener.config import Config
 from listener.errors import VitalCheckError
 from listener.isolation import Isolated
 from listener.ledger import Ledger
-from listener.names import write_whole
+from listener.names import make_folder, write_whole
 from listener.rows import Job
 from models import registry
 from models.registry import Model, ModelRefused
@@ -52,6 +52,7 @@ class Worker:
         self.models: tuple[Model, ...] = ()
         self.decoder = Isolated(config.worker.decode_memory_bytes, config.worker.decode_seconds)
         self._reports = config.state.dir / "reports"
+        make_folder(self._reports)
         self._destinations = {destination.name: destination for destination in config.destinations}
         self._documents = {destination.name: destination.documents for destination in config.destinations}
         wanted = frozenset(kind for kinds in self._documents.values() for kind in kinds) or frozenset(USUAL)
@@ -103,7 +104,7 @@ class Worker:
     def _keep(self, report: Report) -> dict[str, Path]:
         """The documents on disk, by SOP Instance UID; kept before anyone gets them."""
         folder = self._reports / report.study_uid
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         paths = {document.sop_instance_uid: folder / f"{document.kind}-{document.sop_instance_uid}.dcm" for document in report.documents}
         for document in report.documents:
             write_whole(paths[document.sop_instance_uid], document.data)
@@ -185,7 +186,7 @@ def run(config: Config, slot: int) -> int:
         "name": engine.APPLICATION,
         "system_database_url": engine.url(config.state.dir),
         "application_version": engine.VERSION,
-        "executor_id": f"slot-{slot}",  # the successor in this slot takes up what its predecessor left
+        "executor_id": engine.executor(slot),
         "log_level": "WARNING",
         "run_migrations": False,
     })  # fmt: skip

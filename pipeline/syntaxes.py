@@ -18,6 +18,8 @@ NATIVE: Final = frozenset({IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN})
 JPEG: Final = frozenset(_JPEG + k for k in ("50", "51", "57", "70"))
 JPEG_LS: Final = frozenset(_JPEG + k for k in ("80", "81"))
 JPEG_2000: Final = frozenset(_JPEG + k for k in ("90", "91", "201", "202", "203"))  # from 201: HTJ2K
+LITTLE: Final = frozenset({IMPLICIT, EXPLICIT})  # their pixels are the same bytes
+LOSSLESS: Final = NATIVE | {ENCAPSULATED, RLE} | {_JPEG + k for k in ("57", "70", "80", "90", "201", "202", "110")}
 READABLE: Final = NATIVE | JPEG | JPEG_LS | JPEG_2000 | {ENCAPSULATED, RLE}
 
 _WHY_NOT: Final = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from objects import dataset, keep
 from listener.index import Index
 from listener.ledger import Ledger
 from listener.spool import Spool
+from pipeline.identity import contradiction
 
 
 class Node:
@@ -57,6 +59,19 @@ def test_what_waited_when_we_ended_is_read_by_the_next_start(node: Node) -> None
     node.keep(1, SeriesDescription="T1")
     assert not Index(node.ledger, lambda: True).work(1.0)
     assert node.descriptions() == ["T1"]
+
+
+def test_a_correction_keeps_its_headers(node: Node) -> None:
+    """What was noted before a retry exchanged it is read in the next pause, and does not overwrite what took its place."""
+    node.keep(1), node.keep(2, PatientID="WRONG")
+    node.calm = False
+    node.index.settle("1.2.3")
+    job = node.ledger.queue(node.ledger.answering("1.2.3"), node.ledger.receiving()["1.2.3"], "quiet", time.time(), wrong="two")  # type: ignore[arg-type]
+    assert job is not None and keep(node.spool, dataset(number=2))[0] == "conflict"
+    node.ledger.retry("1.2.3", time.time())
+    node.calm = True
+    node.index.work(1.0)
+    assert contradiction(node.ledger.study("1.2.3")) is None  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_read_is_kept(node: Node) -> None:

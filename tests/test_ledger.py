@@ -284,3 +284,39 @@ def test_a_row_that_comes_while_its_study_is_read_is_known(tmp_path: Path) -> No
     adding.join(5)
     arrivals._reader = reader
     assert ledger.find("1.2.3", second.sop_instance_uid) is not None
+
+
+def test_an_arrival_with_an_earlier_time_is_noticed(ledger: Ledger) -> None:
+    """Of two associations the one that began first may be committed last, and clocks are set back: no verdict without it."""
+    receive(ledger, 1, at=100.0)
+    clock, study = ledger.receiving()[UID], ledger.answering(UID)
+    receive(ledger, 2, at=99.0)
+    assert study is not None
+    assert ledger.queue(study, clock, "quiet for 3 s", 103.0) is None
+    assert not ledger.decline(UID, clock, "nothing", 103.0)
+    assert queue(ledger) is not None
+
+
+def test_what_is_wrong_is_known_with_the_verdict(ledger: Ledger) -> None:
+    """One transaction: there is no moment in which a study of two patients is a job for the workers."""
+    receive(ledger)
+    study = ledger.answering(UID)
+    assert study is not None
+    assert ledger.queue(study, ledger.receiving()[UID], "quiet for 3 s", 103.0, wrong="2 different Patient IDs") is not None
+    assert not ledger.jobs_to_hand_over() and not ledger.jobs_unfinished()
+    told = ledger.describe(UID)
+    assert (told["state"], told["reason"]) == ("quarantined", "2 different Patient IDs")
+    assert [step["state"] for step in told["history"]] == ["receiving", "queued", "quarantined"]
+
+
+def test_what_is_overdue_is_told(ledger: Ledger) -> None:
+    """A delivery whose time has come and gone; not one that is stored or waits for its turn."""
+    receive(ledger)
+    job = queue(ledger)
+    snapshot(ledger, job)
+    finish(ledger, job, report(), at=105.0)
+    assert ledger.deliveries_overdue(105.0) == []
+    first, second = ledger.deliveries_overdue(106.0)
+    ledger.stored(first.sop_instance_uid, "pacs", 1, 107.0)
+    ledger.not_stored(second.sop_instance_uid, "pacs", 1, "down", 300.0)
+    assert ledger.deliveries_overdue(200.0) == []

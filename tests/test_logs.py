@@ -66,3 +66,18 @@ def test_errors_of_libraries_are_told_without_their_words() -> None:
     assert told.startswith("ValueError at test_logs.py:")
     assert SECRET not in told
     assert logs.explain(UnknownStudy("1.2.3")).startswith("no study 1.2.3 here")
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """Full disk behind stderr, or a reader that is gone: the event is lost, and the program goes on."""
+    code = "from listener import logs; logs.configure(); [logs.get().info('x', count=k) for k in range(3)]; open('done', 'w')"
+    run = [sys.executable, "-c", code]
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(run, stderr=full, cwd=tmp_path, check=False).returncode == 0
+    assert (tmp_path / "done").exists()
+    (tmp_path / "done").unlink()
+    gone, stderr = os.pipe()
+    os.close(gone)
+    assert subprocess.run(run, stderr=stderr, cwd=tmp_path, check=False).returncode == 0
+    os.close(stderr)
+    assert (tmp_path / "done").exists()

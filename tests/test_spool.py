@@ -7,8 +7,10 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import objects
 import pytest
@@ -16,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from objects import data_set, dataset, part_10
 from pydicom.dataset import FileDataset
-from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage
+from pydicom.encaps import encapsulate
+from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian, JPEGBaseline8Bit, MRImageStorage
 from sqlalchemy.exc import OperationalError
 
 from listener import names
@@ -70,6 +73,44 @@ def test_another_transfer_syntax_is_no_conflict(spool: Spool, tmp_path: Path) ->
     outcome, instance = objects.keep(spool, other)
     assert (outcome, instance.transfer_syntax_uid) == ("other_syntax", "1.2.840.10008.1.2.1")
     assert files(tmp_path / "spool") == ["1.2.3/1.2.3.1.1.dcm"]
+
+
+def _implicit(**more: Any) -> FileDataset:
+    ds = dataset(**more)
+    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return ds
+
+
+@pytest.mark.parametrize("first", ["pixels", "lossy", "report", "altered"])
+def test_another_transfer_syntax_of_something_else_is_kept(spool: Spool, tmp_path: Path, first: str) -> None:
+    """Other pixels, a lossy copy, an object without pixels, a file that was altered since: the second is not taken for known."""
+    kind = {"sop_class_uid": EnhancedSRStorage} if first == "report" else {"ImageComments": "harmless"}
+    held = dataset(**kind)
+    if first == "lossy":
+        held.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        held.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+        held["PixelData"].VR = "OB"
+    path = keep(spool, held)[1]
+    other = _implicit(**kind)
+    if first == "pixels":
+        other.PixelData = bytes(len(other.PixelData))
+    if first == "altered":
+        path.write_bytes(path.read_bytes().replace(b"harmless", b"harmful "))
+    outcome, aside = keep(spool, other)
+    assert outcome == "conflict" and data_set(aside.read_bytes()) == data_set(part_10(other))
+
+
+@pytest.mark.parametrize("what", ["kept", "aside"])
+@pytest.mark.parametrize("harm", [lambda raw: raw[:400], lambda raw: raw[:-1] + b"x", lambda _: b""])
+def test_a_file_that_is_no_longer_whole_is_replaced_by_the_next_copy(spool: Spool, what: str, harm: Callable[[bytes], bytes]) -> None:
+    """Truncated, altered, emptied: the copy that comes is acknowledged for what it brings, not for what lies there."""
+    keep(spool, dataset())
+    ds = dataset() if what == "kept" else dataset(EchoTime="5")
+    path = keep(spool, ds)[1]
+    whole = path.read_bytes()
+    path.write_bytes(harm(whole))
+    keep(spool, ds)
+    assert data_set(path.read_bytes()) == data_set(whole)
 
 
 def test_other_bytes_are_kept_aside(spool: Spool, tmp_path: Path) -> None:
