@@ -106,15 +106,18 @@ def _writable(out: Path) -> None:
 
 
 def _answer(study: Study, models: Sequence[Model], out: Path, decoder: Decoder, order: Order) -> dict[str, Any]:
-    """One study, answered or, whatever happens to it, quarantined: the others go on."""
+    """One study, answered or, whatever happens to it, quarantined: the others go on. Raises NoFolder."""
     from pipeline.run import analyze as run
 
     name = ", ".join(f"{model.manifest.name} {model.manifest.version}" for model in models)
     try:
         report = run(study, models, datetime.now().astimezone(), decoder, order)
-        return _as_json(report, [str(path) for path in _write(report, out)])
     except Exception as error:  # noqa: BLE001 - the edge of the loop over studies
         return {"study": study.uid, "state": "quarantined", "reason": logs.explain(error), **_NOTHING, "model": name, "reports": []}
+    try:
+        return _as_json(report, [str(path) for path in _write(report, out)])
+    except OSError as error:  # no study is at fault
+        raise NoFolder(out, error) from error
 
 
 def _as_json(report: Report, reports: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ that says what is wrong, where, and how to mend it. `state.dir`, folders in `mod
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -291,8 +292,18 @@ def _environment() -> dict[str, Any]:
     try:
         return EnvSettingsSource(Config)()
     except SettingsError as error:
-        what = str(error).removesuffix(' from source "EnvSettingsSource"')
-        raise ConfigError(f"environment: {what}; a list or table is written there as JSON") from error
+        names = ", ".join(name for name in os.environ if name.upper().startswith(PREFIX) and _is_torn(os.environ[name]))
+        what = names or str(error).removesuffix(' from source "EnvSettingsSource"')
+        raise ConfigError(f"environment: {what}: a list or table is written there as JSON, and this is none") from error
+
+
+def _is_torn(value: str) -> bool:
+    """Does it begin as JSON's lists and tables do, and is none?"""
+    try:
+        json.loads(value)
+    except ValueError:
+        return value.lstrip()[:1] in ("[", "{")
+    return False
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -23,16 +24,19 @@ def explained(error: ValidationError, root: type[BaseModel], path: Path | None, 
     if first["type"] == "extra_forbidden":
         return f"{where}: no such key; {_nearest_key(root, first['loc'])}{tail}"
     if first["type"] == "missing":
-        return f"{where}: missing; every entry needs it{tail}"
+        entry = place(key.rpartition(".")[0], path, sources)
+        return f"{entry}.{first['loc'][-1]}: missing; every entry needs it{tail}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
     given = "" if key in SECRET else f" is {first['input']!r}"
     return f"{where}{given}: {message}{_default(root, first['loc'])}{tail}"
 
 
 def place(key: str, path: Path | None, sources: Mapping[str, str]) -> str:
-    """Where `key` was set: in the file, or as which variable."""
-    if any(s == "environment" and (k == key or k.startswith((f"{key}.", f"{key}["))) for k, s in sources.items()):
-        return f"environment: {PREFIX}{key.upper().replace('.', '__')}"
+    """Where `key` was set: in the file, or as which variable. One of the entries of a list may go without its number."""
+    told = [k for k, source in sources.items() if source == "environment"]
+    if any((k + ".").startswith((f"{key}.", f"{key}[")) or re.sub(r"\[\d+\]", "", k) == key for k in told):
+        variable, _, entry = key.partition("[")  # a list is one variable
+        return f"environment: {PREFIX}{variable.upper().replace('.', '__')}" + (f": [{entry}" if entry else "")
     return f"{path or 'configuration'}: {key}"
 
 

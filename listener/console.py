@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
+from listener.errors import Unheard
+
 
 def say(text: str = "") -> None:
-    """To stdout: the answer."""
-    typer.echo(text)
+    """To stdout: the answer. Raises Unheard; whose reader has seen enough (`| head`) ends as shells expect it."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except OSError as error:
+        raise Unheard(error) from error
 
 
 def warn(text: str) -> None:
@@ -21,7 +29,7 @@ def warn(text: str) -> None:
 
 def say_json(value: Any) -> None:
     """One JSON line, written at once so that a reader of the pipe need not wait for the end."""
-    typer.echo(json.dumps(value, allow_nan=False, default=str))
+    say(json.dumps(value, allow_nan=False, default=str))
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

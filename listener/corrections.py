@@ -16,10 +16,23 @@ from listener.errors import NotDicom
 from listener.schema import asides, history, instances
 
 
+def asked_since(c: Connection, study_uid: str) -> float | None:
+    """When the study was quarantined first since it had an answer; None where nothing is wrong. Other instances may have re-opened it
+    since: whoever sends the whole study again sends the missing ones, too.
+    """
+    of_it, answered = history.c.study_uid == study_uid, history.c.state.in_(("delivered", "declined"))
+    good = c.execute(select(func.max(history.c.at)).where(of_it, answered)).scalar() or 0.0
+    asked = select(func.min(history.c.at)).where(of_it, history.c.state == "quarantined", history.c.at > good)
+    found: float | None = c.execute(asked).scalar()
+    return found
+
+
 def take(c: Connection, study_uid: str, folder: Path) -> int:
-    """Exchanges rows, not files; how many instances were corrected."""
-    since = select(func.max(history.c.at)).where(history.c.study_uid == study_uid, history.c.state == "quarantined").scalar_subquery()
-    sent_again = select(asides).where(asides.c.study_uid == study_uid, asides.c.received_at > since).order_by(asides.c.received_at)
+    """Exchanges rows, not files; how many instances were corrected. What came before the one that is held corrects nothing."""
+    since = asked_since(c, study_uid)
+    held = (instances.c.study_uid == asides.c.study_uid) & (instances.c.sop_instance_uid == asides.c.sop_instance_uid)
+    later = (asides.c.received_at > since, asides.c.received_at > instances.c.received_at)
+    sent_again = select(asides).join(instances, held).where(asides.c.study_uid == study_uid, *later).order_by(asides.c.received_at)
     latest = {row.sop_instance_uid: row for row in c.execute(sent_again)}
     return sum(_exchange(c, row, folder) for row in latest.values())
 

@@ -6,6 +6,7 @@
         NoState                    a state folder that cannot be made or written to
         NoListen                   a port that cannot be bound
         UnknownStudy               a Study Instance UID that the ledger does not hold
+        Unheard                    stdout that cannot be written
         IllegalMove                a study asked to change to a state that does not follow its own
         NotDicom                   0xC000: bytes that are no DICOM instance, or one without the four UIDs
         NotTaken                   a request for storage commitment that is not taken; `status` is one of PS3.7 10.1.4.1.10
@@ -47,6 +48,11 @@ class NoState(VitalCheckError):
 class NoListen(VitalCheckError):
     def __init__(self, host: str, port: int, why: str, key: str) -> None:
         super().__init__(f"cannot listen on {host}:{port} ({why}); free the port, or set another {key}")
+
+
+class Unheard(VitalCheckError):
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"stdout cannot be written ({error.strerror}); send it elsewhere")
 
 
 class UnknownStudy(VitalCheckError):

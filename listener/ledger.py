@@ -90,9 +90,10 @@ class Ledger:
         with self._write() as c:
             arrivals.read(c, found, self.folder)
 
-    def is_quarantined(self, study_uid: str) -> bool:
+    def awaits_correction(self, study_uid: str) -> bool:
+        """Was the study quarantined, and not answered since?"""
         with self._read() as c:
-            return c.execute(select(studies.c.state).where(studies.c.uid == study_uid)).scalar() == "quarantined"
+            return corrections.asked_since(c, study_uid) is not None
 
     def paths(self) -> set[Path]:
         """Every file of the spool that has a row."""

@@ -113,7 +113,7 @@ def _of_workers(ledger: Ledger) -> Iterator[Metric]:
     yield _gauge("worker_heartbeat_age_seconds", "Since the worker was last heard of.", ["slot"], ages)
     served = {(str(w.slot), model, variant): 1 for w in lines for model, variant in w.models.items()}
     yield _gauge("worker_model", "Which variant answers.", ["slot", "model", "variant"], served)
-    alarms = {(str(w.slot),): bool(w.alarm) for w in lines}
+    alarms = {(str(w.slot),): bool(w.alarm and w.ready) for w in lines}
     yield _gauge("disagreement_alarm", "1 when int8 and fp32 differ too often and fp32 answers.", ["slot"], alarms)
 
 

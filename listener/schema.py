@@ -145,7 +145,7 @@ workers = Table(
     Column("heartbeat_at", Float, nullable=False),
     Column("ready", Boolean, nullable=False),
     Column("models", JSON, nullable=False),  # name -> variant served
-    Column("alarm", String, nullable=False, default=""),  # int8 and fp32 differ too often
+    Column("alarm", String, nullable=False, default=""),  # int8 and fp32 differ too often; or, not ready, why it cannot work
 )
 
 commitments = Table(  # one request for storage commitment (PS3.4 annex J); checked_at and reported_at say how far it has come

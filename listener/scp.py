@@ -111,7 +111,7 @@ class Scp:
         assoc, request = event.assoc, event.assoc.requestor.primitive
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         session = self._sessions[assoc] = Session(uuid.uuid4().hex[:8], calling, called, assoc.requestor.address)
-        verdict: peers.Admitted | peers.Rejected = peers.Rejected("it could not be judged", peers.CALLING_UNKNOWN)
+        verdict: peers.Admitted | peers.Rejected = peers.Rejected("it could not be judged", peers.CONGESTED)
         try:
             verdict = self._judged(session, assoc.dul.socket.socket)
         finally:  # the library goes on with an association whose handler failed
@@ -129,7 +129,11 @@ class Scp:
 
     def _seated(self, session: Session, admitted: peers.Admitted) -> peers.Admitted | peers.Rejected:
         """Takes one of the places that its block has, which `_on_end` gives back."""
-        if self._spool.is_full:
+        try:
+            is_full = self._spool.is_full
+        except OSError as error:  # a mount that is gone; senders are to try again
+            return peers.Rejected(f"state.dir cannot be read ({error.strerror}); mend its disk or mount", peers.CONGESTED)
+        if is_full:
             return peers.Rejected("less than state.min_free_bytes is free; free the disk of state.dir", peers.CONGESTED)
         with self._seats:
             if not self._seats.wait_for(lambda: self._open_now() < self._settings.max_associations, SEAT_PATIENCE):

@@ -156,10 +156,10 @@ class Spool:
 
     def _is_same(self, held: Instance, instance: Instance) -> bool:
         """Is it `held` in another transfer syntax? What says otherwise than it did is no copy, nor what a lossy one shows; and of a
-        quarantined study any may be the correction that was asked for.
+        study that was quarantined any may be the correction that was asked for.
         """
         syntaxes = {held.transfer_syntax_uid, instance.transfer_syntax_uid}
-        if not syntaxes <= LOSSLESS or self._ledger.is_quarantined(instance.study_uid):
+        if not syntaxes <= LOSSLESS or self._ledger.awaits_correction(instance.study_uid):
             return False
         try:
             old, new = headers.read(held.path), headers.read(instance.path)

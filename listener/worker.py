@@ -68,11 +68,11 @@ class Worker:
         self.models = registry.load_all(wanted.enabled, variant=wanted.variant, threads=threads, shadow_rate=wanted.shadow_rate)
         return self.models
 
-    def beat(self) -> None:
-        """Tells the ledger that this worker lives, and which variant of each model answers."""
+    def beat(self, refused: str = "") -> None:
+        """Tells the ledger that this worker lives, and which variant of each model answers; or why it cannot work."""
         served = {model.manifest.name: model.selector.variant for model in self.models}
         differ = ", ".join(model.manifest.name for model in self.models if model.selector.monitor.alarm)
-        alarm = f"int8 and fp32 differ on more than 5 % of the slices compared: {differ}" if differ else ""
+        alarm = f"int8 and fp32 differ on more than 5 % of the slices compared: {differ}" if differ else refused
         self.ledger.heartbeat(self.slot, os.getpid(), time.time(), ready=bool(served), models=served, alarm=alarm)
 
     def analyse(self, job: Job) -> list[tuple[str, str]]:
@@ -179,6 +179,7 @@ def run(config: Config, slot: int) -> int:
     try:
         worker.load()
     except ModelRefused as error:
+        worker.beat(str(error))
         log.error("worker.refused", slot=slot, error=str(error))
         return REFUSED
     register(worker)

@@ -88,7 +88,7 @@ def rejections() -> str:
         ("the called AE title is not ours, and `listener.require_called_ae_title` is on", peers.CALLED_UNKNOWN),
         ("the calling AE title has no block in `listener.peers`, or calls from another network", peers.CALLING_UNKNOWN),
         ("a certificate is pinned to the calling AE title, and it showed another one, none, or calls without TLS", peers.CALLING_UNKNOWN),
-        ("less than `state.min_free_bytes` is free", peers.CONGESTED),
+        ("less than `state.min_free_bytes` is free, or `state.dir` cannot be read", peers.CONGESTED),
         ("`listener.max_associations` are open", peers.LIMIT_EXCEEDED),
         ("as many of this peer are open as its block or `listener.max_associations_per_peer` allows", peers.LIMIT_EXCEEDED),
     ]

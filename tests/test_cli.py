@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -158,6 +159,32 @@ def test_analyze_of_nothing_readable_is_1(sh: Shell, tmp_path: Path) -> None:
     done = sh("analyze", tmp_path / "notes.txt", "--out", tmp_path / "out")
     assert (done.status, done.out) == (1, "")
     assert done.err.splitlines()[-1].startswith(f"vitalcheck: {tmp_path}/notes.txt: none of 1 files could be read as DICOM")
+
+
+def test_a_full_disk_is_no_fault_of_a_study(sh: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports that cannot be written end the command with one line that says where and why, and no study is called quarantined."""
+
+    def full(path: Path, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    write(tmp_path / "in", dataset(**T1))
+    monkeypatch.setattr(cli_analyze, "write_whole", full)
+    done = sh("analyze", tmp_path / "in", "--out", tmp_path / "out")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines()[-1].endswith("out: cannot be written to (No space left on device); give another folder with --out")
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A full disk behind stdout is told without a traceback, at the end of the process neither; a reader that has seen enough is nothing."""
+    command = [sys.executable, "-c", "from listener.cli import main; main(['config', 'show'])"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (1, "vitalcheck: stdout cannot be written (No space left on device); send it elsewhere\n")
+    gone, out = os.pipe()
+    os.close(gone)
+    done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    os.close(out)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_analyze_is_called_wrongly(sh: Shell, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from listener.config import Config, explain, load
 from listener.errors import ConfigError
 from pipeline.language import FOLDER
 
+TWICE = '[{"name": "a", "ae_title": "A", "host": "h", "port": 1}, {"name": "a", "ae_title": "B", "host": "h", "port": 2}]'
+
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -183,6 +185,21 @@ def test_what_is_not_built_refuses_to_start(file: Path, text: str, told: str) ->
 def test_environment_is_held_to_the_same_rules(file: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
     """A misspelt or broken variable refuses to start and is named as the variable it is."""
     monkeypatch.setenv(name, "x")
+    assert told in refused(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("VITALCHECK_LISTENER__PEERS", '[{"ae_title": "MR01"', "environment: VITALCHECK_LISTENER__PEERS: a list or table"),
+        ("VITALCHECK_DESTINATIONS", '[{"name": "pacs"}]', "environment: VITALCHECK_DESTINATIONS: [0].ae_title: missing"),
+        ("VITALCHECK_DESTINATIONS", '[{"name": "a", "ae_title": "A", "host": "h", "port": 0}]', "VITALCHECK_DESTINATIONS: [0].port is 0"),
+        ("VITALCHECK_DESTINATIONS", TWICE, "environment: VITALCHECK_DESTINATIONS__NAME: two destinations have one name"),
+    ],
+)
+def test_a_list_in_the_environment_is_named(file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
+    """Whatever is wrong with an entry of it, the variable is blamed, and not the file that has none of it."""
+    monkeypatch.setenv(name, value)
     assert told in refused(file)
 
 

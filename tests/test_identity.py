@@ -202,6 +202,31 @@ def test_a_correction_may_come_in_another_transfer_syntax(tmp_path: Path) -> Non
     assert kept is not None and kept.instances[1].transfer_syntax_uid == ImplicitVRLittleEndian
 
 
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_correction_comes_with_the_rest_of_its_study(tmp_path: Path, implicit: bool) -> None:
+    """Sent again whole, a study is opened again by what was missing, and quarantined again with the wrong one; the right one counts."""
+    node = Node(tmp_path)
+    node.receive(1), node.receive(2, PatientID="WRONG")
+    assert node.work(node.judge()) is not None
+    assert node.receive(3) == "kept"
+    assert node.receive(2, implicit=implicit) == "conflict"
+    assert node.work(node.judge()) is not None
+    assert node.work(node.ledger.retry("1.2.3", time.time())) is None
+
+
+def test_what_was_corrected_stays_corrected(tmp_path: Path) -> None:
+    """What stands aside after a correction, the wrong one and an earlier correction, comes back with no later retry."""
+    node = Node(tmp_path)
+    node.receive(1), node.receive(2, PatientID="WRONG")
+    assert node.work(node.judge()) is not None
+    for attempt in ("still wrong", "right"):
+        assert node.receive(2, PatientID="WRONG" if attempt == "still wrong" else "SECRET", SeriesDescription=attempt) == "conflict"
+        node.work(node.ledger.retry("1.2.3", time.time()))
+    held = node.ledger.study("1.2.3").instances[1].sha256  # type: ignore[union-attr]
+    node.work(node.ledger.retry("1.2.3", time.time()))
+    assert node.ledger.study("1.2.3").instances[1].sha256 == held  # type: ignore[union-attr]
+
+
 def test_another_syntax_of_another_patient_is_kept(tmp_path: Path) -> None:
     """What differs in more than its transfer syntax is no copy: acknowledged, so it is kept aside."""
     node = Node(tmp_path)

@@ -33,9 +33,10 @@ class Receiver:
         self.ledger = Ledger(folder)
         self.kept = 0
         settings = {"host": "127.0.0.1", "port": 0, "peers": (Peer(ae_title="CT01"),)} | settings
+        free = settings.pop("min_free_bytes", 0)
         listener = Listener(**settings)
         self.committer = Committer(listener, self.ledger)
-        self.scp = Scp(listener, Spool(folder, self.ledger, settings.pop("min_free_bytes", 0)), self._on_kept, self.committer)
+        self.scp = Scp(listener, Spool(folder, self.ledger, free), self._on_kept, self.committer)
         self.port = self.scp.start()
 
     def _on_kept(self, instance: Instance) -> None:
@@ -92,6 +93,17 @@ def test_strangers_are_rejected(receiver: Receiver) -> None:
     assert rejection(receiver.port, called="SOMEONE") == (1, 1, 7)
     with scanner(receiver.port, [Verification]) as assoc:
         assert assoc.send_c_echo().Status == 0x0000
+
+
+def test_a_state_folder_that_is_gone_is_for_now(tmp_path: Path) -> None:
+    """A lost mount: scanners are told to try again, not that nobody knows them; when it is back, so are they."""
+    (tmp_path / "state").mkdir()
+    receiver = Receiver(tmp_path / "state", min_free_bytes=1)
+    (tmp_path / "state").rename(tmp_path / "gone")
+    assert rejection(receiver.port) == (2, 3, 1)
+    (tmp_path / "gone").rename(tmp_path / "state")
+    assert rejection(receiver.port) is None
+    receiver.scp.stop(1.0)
 
 
 def test_a_peer_may_be_tied_to_a_network(tmp_path: Path) -> None:

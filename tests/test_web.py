@@ -79,6 +79,9 @@ def test_not_ready_without_a_worker(window: Running) -> None:
     """When no worker has its model what arrives now would wait, so the probe says 503 and why."""
     window.ledger.heartbeat(0, 4711, time.time(), ready=False, models={})
     assert window.get("/readyz").json()["reasons"] == ["worker: the model is still being loaded"]
+    window.ledger.heartbeat(0, 4711, time.time() - 60, ready=False, models={}, alarm="model 'x' is not installed")
+    assert window.get("/readyz").json()["reasons"] == ["worker: model 'x' is not installed"]  # and tried again, later and later
+    assert "model &#x27;x&#x27; is not installed" in window.get("/").text
     window.ledger.heartbeat(0, 4711, time.time() - 60, ready=True, models={"m": "fp32"})
     answer = window.get("/readyz")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["worker: none is running"])

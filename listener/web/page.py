@@ -86,7 +86,8 @@ def _banner(ready: Readiness) -> str:
     banner = f'<section class="banner {kind}">{text}</section>'
     chips = [_chip(d["name"], d["state"], f"{d['stored']} stored, {d['waiting']} waiting", d["error"]) for d in ready.destinations]
     for worker in ready.workers:
-        state = "ready" if worker["ready"] else "starting" if worker["alive"] else "gone"
+        refused = worker["alarm"] and not worker["models"]
+        state = "ready" if worker["ready"] else "starting" if worker["alive"] and not refused else "gone"
         models = ", ".join(f"{name} {variant}" for name, variant in worker["models"].items())
         chips.append(_chip(f"worker {worker['slot']}", state, models, worker["alarm"]))
     return banner + f'<section class="chips">{"".join(chips) or "<span>No destination is configured.</span>"}</section>'

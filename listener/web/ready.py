@@ -60,7 +60,9 @@ def readiness(config: Config, ledger: Ledger, status: Status, now: float) -> Rea
         return Readiness((*reasons, f"database: {type(error).__name__}"), (), ())
     if not any(worker["ready"] for worker in workers):
         starting = any(worker["alive"] for worker in workers)
-        reasons.append("worker: the model is still being loaded" if starting else "worker: none is running")
+        refused = next((worker["alarm"] for worker in workers if worker["alarm"] and not worker["models"]), None)
+        said = "the model is still being loaded" if starting else "none is running"
+        reasons.append(f"worker: {refused or said}")
     destinations = tuple(_destination(d.name, totals.get(d.name, DestinationTotals())) for d in config.destinations)
     return Readiness(tuple(reasons), tuple(workers), destinations)
 
