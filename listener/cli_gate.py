@@ -77,7 +77,10 @@ def _digests(manifest: Manifest, folder: Path) -> tuple[str, str]:
     """sha256 of fp32 and int8. Raises NoRecord where gate.csv is about other files."""
     from models import manifest as manifests
 
-    fp32, int8 = (manifests.sha256(folder / manifest.artifacts[variant].file) for variant in ("fp32", "int8"))
+    try:
+        fp32, int8 = (manifests.sha256(folder / manifest.artifacts[variant].file) for variant in ("fp32", "int8"))
+    except OSError as error:
+        raise NoRecord(f"{error.filename}: cannot be read ({error.strerror}); import or train again") from error
     recorded = (manifest.gate.fp32_sha256, manifest.gate.int8_sha256) if manifest.gate else ("", "")
     if all(recorded) and recorded != (fp32, int8):
         raise NoRecord(f"{folder / 'gate.csv'}: holds the answers of other files than {folder} has now; import or train again")

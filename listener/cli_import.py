@@ -209,7 +209,7 @@ def _labels(names: str, codes: list[str], absent: str, said: dict[str, Any]) -> 
     told = {label.name: label for label in map(_code, codes)}
     bundled = {label.name: label for label in registry.read(DEFAULT_MODEL).labels}
     known = bundled | told
-    wanted = [name.strip() for name in names.split(",")]
+    wanted = [name.strip() for name in names.strip(", ").split(",")]
     if unused := [name for name in told if name not in wanted]:
         raise NoOrder(f"--label {unused[0]}: --labels ({names}) does not name it; name it there, or leave its code out")
     if unknown := [name for name in wanted if name not in known]:
@@ -231,7 +231,14 @@ def _code(text: str) -> Label:
     parts = code.split(":", 2)
     if not name or len(parts) != 3 or not all(parts):
         raise NoOrder(f"--label {text!r}: written as NAME=CODE:SCHEME:MEANING, for instance glioma=393564001:SCT:Glioma")
-    return Label(name=name, value=parts[0], scheme=parts[1], meaning=parts[2])
+    from pydantic import ValidationError
+
+    from listener.importer import explained
+
+    try:
+        return Label(name=name, value=parts[0], scheme=parts[1], meaning=parts[2])
+    except ValidationError as error:
+        raise NoOrder(f"--label {text!r}: {explained(error)}") from error
 
 
 def _source(text: str) -> DataSource:

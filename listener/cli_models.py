@@ -95,12 +95,15 @@ def bench(
     vitalcheck models bench --threads 4 --batch 1 --batch 160
     """
     from models import registry
-    from models.runtime import Session
+    from models.runtime import NetworkError, Session
 
     rows = []
     for each in _named(name):
         manifest, folder = registry.read(each, registry.ZOO), registry.folder(each, registry.ZOO)
-        sessions = {v: Session(folder / manifest.artifacts[v].file, threads) for v in VARIANTS if v in manifest.artifacts}
+        try:
+            sessions = {v: Session(folder / manifest.artifacts[v].file, threads) for v in VARIANTS if v in manifest.artifacts}
+        except NetworkError as error:
+            raise registry.ModelRefused(f"model {manifest.name}: {error}") from error
         size = manifest.recipe.size
         for slices in batch:
             image = np.random.default_rng(0).normal(size=(slices, manifest.recipe.channels, size, size)).astype(np.float32)

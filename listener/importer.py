@@ -137,7 +137,7 @@ def _limits(order: Order, model: Manifest, verdict: GateVerdict | None, *, map_d
     if _assumed(order):
         yield "What numbers it is fed was assumed, for nobody told: fed others than it learnt with, it gives wrong answers."
     yield "Its probabilities and the thresholds that make one finding of many slices are not calibrated on whole studies."
-    if map_decides:
+    if map_decides and verdict:
         yield "Its findings are made of its map, not of the answers for whole slices that its variants were compared by."
     if verdict and verdict.verdict == "APPROVED" and order.truth is None:
         yield "Its int8 was judged by how often it says what its fp32 says, not by what is true."
@@ -149,7 +149,7 @@ def _said_recipe(order: Order) -> Recipe:
     try:
         return Recipe.model_validate({"mean": 0.0, "std": 1.0} | said)
     except ValidationError as error:
-        raise NotImported(f"--recipe: recipe: {_explained(error)}") from error
+        raise NotImported(f"--recipe: recipe: {explained(error)}") from error
 
 
 def _told(order: Order) -> Told:
@@ -174,7 +174,7 @@ def _described(order: Order, looked: Looked) -> Manifest:
     try:
         model = Manifest.model_validate(said | {"recipe": recipe, "recipe_id": recipe.id, "learned_from": order.learned_from})
     except ValidationError as error:
-        raise NotImported(_explained(error)) from error
+        raise NotImported(explained(error)) from error
     if problem := registry.problems(model, Path()).get("recipe"):
         raise NotImported(f"--recipe: {problem}")
     return model
@@ -189,10 +189,10 @@ def _recipe(order: Order, looked: Looked) -> Recipe:
     try:
         return Recipe.model_validate(numbers | said | {"size": looked.taken.size, "channels": looked.taken.channels})
     except ValidationError as error:
-        raise NotImported(f"recipe: {_explained(error)}") from error
+        raise NotImported(f"recipe: {explained(error)}") from error
 
 
-def _explained(error: ValidationError) -> str:
+def explained(error: ValidationError) -> str:
     said = ((".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors())
     return "; ".join(f"{key}: {what}" if key else what for key, what in said)
 

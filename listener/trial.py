@@ -107,6 +107,8 @@ def _check_maps(answers: Sequence[_Answers], manifest: Manifest) -> None:
     said = [(a.outputs["fp32"].logits.argmax(1), a.outputs["fp32"].evidence) for a in answers]
     if any(maps is None for _, maps in said):
         return
+    if not all(np.isfinite(maps).all() for _, maps in said if maps is not None):
+        raise Unusable(f"{manifest.name}: its map holds what is no number; export it so that none overflows, or leave --map out")
     other = sum(int((labels != _pooled(maps, manifest).argmax(1)).sum()) for labels, maps in said if maps is not None)
     if other > (count := sum(len(labels) for labels, _ in said)) / 2:
         why = f"its map names another label than its logits on {other} of {count} slices, and would decide"

@@ -87,6 +87,7 @@ class Given(NamedTuple):
     alone: bool  # one number for two labels: the logit of the second
     map: str | None  # name of the output
     map_last: bool  # its labels are the last axis
+    map_probabilities: bool = False  # of its labels: their logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ def _answers(path: Path, taken: Taken, shown: Shown) -> dict[str, NDArray[Any]]:
     try:
         answers = Foreign(path).run(taken.fed(shown.of(noise)))
     except NetworkError as error:
-        raise Unusable(str(error)) from error
+        advice = "; export it in single precision (float32)" if taken.type == TensorProto.DOUBLE else ""
+        raise Unusable(f"{error}{advice}") from error
     for name, values in answers.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise Unusable(f"{path}: its output {name} is not finite for a picture of noise; the file is damaged, or its numbers overflow")
@@ -225,9 +227,18 @@ def _given(path: Path, graph: Any, answers: dict[str, NDArray[Any]], labels: int
     map_name = _named(path, "map", told.map, answers) or _map_of(answers, name, labels)
     remarks += _could_be_maps(answers, {name, map_name}, labels)
     map_last = map_name is not None and _labels_last(path, map_name, answers[map_name].shape, labels, layout)
+    map_sums = map_name is not None and _shares(path, graph, map_name, answers[map_name], 3 if map_last else 1)
     if map_name:
-        remarks.append(f"Output {map_name}: a map of {' x '.join(map(str, answers[map_name].shape[1:]))}; it decides the finding.")
-    return Given(name, node, sums and node is None, alone, map_name, map_last), remarks
+        held = " of probabilities (they sum to 1), whose logarithm is taken" if map_sums else ""
+        remarks.append(f"Output {map_name}: a map of {' x '.join(map(str, answers[map_name].shape[1:]))}{held}; it decides the finding.")
+    return Given(name, node, sums and node is None, alone, map_name, map_last, map_sums), remarks
+
+
+def _shares(path: Path, graph: Any, name: str, cells: NDArray[Any], axis: int) -> bool:
+    """Whether the labels of each cell are probabilities, where what decides weighs logits. Raises Unusable where each is one for itself."""
+    if _last_kind(graph, name) == "Sigmoid":
+        raise Unusable(f"{path}: its map {name} ends in a Sigmoid; export what goes into that, or leave --map out")
+    return bool((cells >= 0).all() and np.allclose(cells.sum(axis), 1.0, atol=SUMS_TO_ONE))
 
 
 def _named(path: Path, option: str, name: str | None, answers: dict[str, NDArray[Any]]) -> str | None:

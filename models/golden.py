@@ -13,7 +13,7 @@ import numpy as np
 
 from models.gate import Batched
 from models.manifest import Golden, Recipe, sha256
-from models.runtime import Floats, Network
+from models.runtime import Floats, Network, NetworkError
 
 FILE = "golden.npz"
 STEPS = 0.02  # of the largest logit: five of the 256 steps that int8 has. A wrong kernel is off by far more
@@ -43,8 +43,14 @@ def inputs(recipe: Recipe) -> Floats:
 
 
 def tolerance(network: Network, recipe: Recipe) -> float:
-    """Largest difference of a logit that rounding explains: it hangs on how large this network's logits are."""
-    return round(max(LEAST, STEPS * float(np.abs(network.run(inputs(recipe)).logits).max())), 3)
+    """Largest difference of a logit that rounding explains: it hangs on how large this network's logits are. Raises NetworkError where
+    they are no numbers: such a network could prove itself nowhere.
+    """
+    found = network.run(inputs(recipe))
+    for what, values in (("logits", found.logits), ("map", found.evidence)):
+        if values is not None and not np.isfinite(values).all():
+            raise NetworkError(f"its {what} of plain pictures are not finite; export it so that no number of it overflows")
+    return round(max(LEAST, STEPS * float(np.abs(found.logits).max())), 3)
 
 
 def write(folder: Path, recipe: Recipe, networks: Mapping[str, Network], tolerance: float) -> Golden:

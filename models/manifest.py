@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class ManifestError(Exception):
@@ -26,6 +26,23 @@ Trait = Literal["share", "brightness", "contrast", "sharpness"]  # of the head o
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _at_most(most: int) -> AfterValidator:
+    """A text that a coded entry may hold (PS3.5 6.2: SH has 16 characters, LO 64)."""
+
+    def check(text: str) -> str:
+        if not text.strip() or len(text) > most or "\\" in text or not text.isprintable():
+            raise ValueError(f"{text!r}: a code holds 1 to {most} characters here, no backslash, in one line")
+        return text
+
+    return AfterValidator(check)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Plane = Literal["axial", "coronal", "sagittal"]
+ShortText = Annotated[str, _at_most(16)]
+LongText = Annotated[str, _at_most(64)]
 
 
 class Window(NamedTuple):
@@ -44,8 +61,8 @@ class Recipe(_Frozen):
 
     size: Annotated[int, Field(ge=16, le=1024)] = 224  # pixels, square
     channels: Annotated[int, Field(ge=1, le=16)] = 3
-    foreground: float = 0.05  # of the 99.9th percentile; below it is background
-    percentile: float = 99.5  # of the foreground; this intensity becomes 1.0, volume-wise
+    foreground: Annotated[float, Field(ge=0, lt=1)] = 0.05  # of the 99.9th percentile; below it is background
+    percentile: Annotated[float, Field(gt=0, le=100)] = 99.5  # of the foreground; this intensity becomes 1.0, volume-wise
     mean: float = 0.3
     std: Annotated[float, Field(gt=0)] = 0.25
     canonical: bool = True  # turn to radiological display orientation where the object says how it lies
@@ -76,7 +93,7 @@ class Rules(_Frozen):
     """Which series of a study the model may read (`pipeline/choose.py`), beside its modality, sequence and body part."""
 
     contrast: Literal["prefer", "require", "avoid", "ignore"] = "prefer"  # series after contrast
-    planes: list[Literal["axial", "coronal", "sagittal"]] = ["axial", "coronal", "sagittal"]  # the nearest, so oblique ones count
+    planes: Annotated[list[Plane], Field(min_length=1)] = ["axial", "coronal", "sagittal"]  # the nearest, so oblique ones count
     fewest_slices: Annotated[int, Field(ge=1)] = 1
     enough_slices: Annotated[int, Field(ge=1)] = 12  # beyond it more slices are no reason to prefer a series
     coarsest_pixel: Annotated[float, Field(gt=0)] = 5.0  # mm, the wider side
@@ -86,35 +103,41 @@ class Rules(_Frozen):
 class StudyRule(_Frozen):
     """From slices to one finding (`pipeline/aggregate.py`). Not calibrated on whole studies yet."""
 
-    smallest_head: float = 0.4  # of the study's largest head area: vertex and neck slices below it are not asked
-    neighbour_mm: float = 5.0  # a tumour is still there this far along the normal, a false cell is not
+    smallest_head: Share = 0.4  # of the study's largest head area: vertex and neck slices below it are not asked
+    neighbour_mm: Annotated[float, Field(gt=0)] = 5.0  # a tumour is still there this far along the normal, a false cell is not
     raised: Annotated[float, Field(ge=0, le=0.5)] = 0.4  # how far the better neighbour lifts a cell; it lowers one half of the way
     around_mm: Annotated[float, Field(gt=0)] = 20.0  # key slices: the evidence of each cell is averaged so far along the normal,
     around_cells: Annotated[int, Field(ge=1)] = 12  # and the strongest of these means decide
-    strongest: int = 3  # slices whose mean decides
-    strongest_cells: int = 6  # of the evidence map, as in the network's own pooling
+    strongest: Annotated[int, Field(ge=1)] = 3  # slices whose mean decides
+    strongest_cells: Annotated[int, Field(ge=1)] = 6  # of the evidence map, as in the network's own pooling
     doubt: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)  # label: how much more evidence than 0 it must show
     outline: Annotated[float, Field(ge=0, lt=1)] = 0.5  # a region ends where evidence falls below this share of its strongest cell
-    temperature: float = 1.0
-    present: float = 0.65  # probability of any tumour from which on a finding is present
-    absent: float = 0.35  # and below which it is absent; unsure in between
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    present: Share = 0.65  # probability of any tumour from which on a finding is present
+    absent: Share = 0.35  # and below which it is absent; unsure in between
+
+    @model_validator(mode="after")
+    def _absent_below_present(self) -> Self:
+        if self.absent > self.present:
+            raise ValueError(f"absent {self.absent:g} is above present {self.present:g}; between them a finding is unsure")
+        return self
 
 
 class Label(_Frozen):
     """A label of the network and the concept it stands for (PS3.16 8: code value, coding scheme designator, code meaning)."""
 
     name: str
-    value: str
-    scheme: str
-    meaning: str
+    value: ShortText
+    scheme: ShortText
+    meaning: LongText
 
 
 class Coded(_Frozen):
     """A concept: code value, coding scheme designator, code meaning (PS3.16 8)."""
 
-    value: str
-    scheme: str
-    meaning: str
+    value: ShortText
+    scheme: ShortText
+    meaning: LongText
 
 
 class Words(_Frozen):
@@ -159,7 +182,7 @@ class DataSource(_Frozen):
 class Manifest(_Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]  # stands in logs, metrics and reports
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}$")]
-    modality: str = "MR"
+    modality: Literal["CT", "MR"] = "MR"
     sequence: str = "T1"
     body_part: str = "head"
     labels: list[Label]

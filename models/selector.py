@@ -72,8 +72,10 @@ class GoldenVectors:
             found = network.run(self.image).logits
         except NetworkError as error:
             return str(error)
-        if found.shape != expected.shape or not np.isfinite(found).all():
-            return f"golden vectors gave {found.shape} or values that are not finite"
+        if found.shape != expected.shape:
+            return f"golden vectors gave {found.shape}, not {expected.shape}"
+        if not np.isfinite(found).all():
+            return "golden vectors gave logits that are not finite"
         off = float(np.abs(found - expected).max())
         return None if off <= self.tolerance else f"golden vectors missed by {off:.3f} (allowed {self.tolerance:.3f})"
 
@@ -186,8 +188,9 @@ class AdaptiveModelSelector:
 
     def _run(self, variant: Variant, image: Floats) -> Outputs:
         outputs = self._networks[variant].run(image)
-        if not np.isfinite(outputs.logits).all():
-            raise NetworkError(f"{variant} gave logits that are not finite")
+        for what, values in (("logits that are", outputs.logits), ("evidence that is", outputs.evidence)):
+            if values is not None and not np.isfinite(values).all():  # a slice of which nothing is said must not count as one without
+                raise NetworkError(f"{variant} gave {what} not finite")
         return outputs
 
     def _answered_by_fp32(self, image: Floats) -> Answer:

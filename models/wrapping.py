@@ -98,9 +98,7 @@ def _after(looked: Looked, graph: Any) -> list[Any]:
     nodes = [_node("Flatten", [source], "flat", axis=1), _node("Cast", [f"{OWN}flat"], "single", to=TensorProto.FLOAT)]
     at = f"{OWN}single"
     if given.probabilities:
-        least = helper.make_tensor("least", TensorProto.FLOAT, [], [LEAST])
-        nodes += [_node("Constant", [], "least", value=least), _node("Max", [at, f"{OWN}least"], "likely")]
-        nodes.append(_node("Log", [f"{OWN}likely"], "log"))
+        nodes += _log(at, "")
         at = f"{OWN}log"
     if given.alone:
         nodes += [_node("Sub", [at, at], "zero"), _node("Concat", [f"{OWN}zero", at], "two", axis=1)]
@@ -108,9 +106,20 @@ def _after(looked: Looked, graph: Any) -> list[Any]:
     nodes.append(helper.make_node("Identity", [at], ["logits"], name=f"{OWN}logits"))
     if given.map:
         nodes.append(_node("Cast", [PREFIX + given.map], "map", to=TensorProto.FLOAT))
-        perm = [0, 3, 1, 2] if given.map_last else [0, 1, 2, 3]
-        nodes.append(helper.make_node("Transpose", [f"{OWN}map"], ["evidence"], name=f"{OWN}evidence", perm=perm))
+        nodes += _log(f"{OWN}map", "map_") if given.map_probabilities else []
+        perm, cells = [0, 3, 1, 2] if given.map_last else [0, 1, 2, 3], "map_log" if given.map_probabilities else "map"
+        nodes.append(helper.make_node("Transpose", [OWN + cells], ["evidence"], name=f"{OWN}evidence", perm=perm))
     return nodes
+
+
+def _log(probabilities: str, called: str) -> list[Any]:
+    """Their logarithm, in OWN + `called` + log."""
+    least = helper.make_tensor("least", TensorProto.FLOAT, [], [LEAST])
+    return [
+        _node("Constant", [], f"{called}least", value=least),
+        _node("Max", [probabilities, f"{OWN}{called}least"], f"{called}likely"),
+        _node("Log", [f"{OWN}{called}likely"], f"{called}log"),
+    ]
 
 
 def _node(kind: str, inputs: list[str], output: str, **more: Any) -> Any:
@@ -190,6 +199,8 @@ def _first(answers: dict[str, NDArray[Any]], looked: Looked) -> tuple[NDArray[An
     cells = answers[looked.given.map][0].astype(np.float32) if looked.given.map else None
     if cells is not None and looked.given.map_last:
         cells = cells.transpose(2, 0, 1)
+    if cells is not None and looked.given.map_probabilities:
+        cells = np.log(np.maximum(cells, LEAST))
     return answers[looked.given.logits][0].astype(np.float32).ravel(), cells
 
 

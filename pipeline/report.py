@@ -152,8 +152,10 @@ def _language(origin: Origin) -> Any:
 
 
 def _meaning(origin: Origin, concept: Any, meaning: Said) -> Any:
-    """`concept`, its meaning in the language of the Summary: no two languages need agree on it (PS3.3 8.3)."""
-    return Code(concept.value, concept.scheme_designator, spelt(origin.language(meaning), origin.source))
+    """`concept`, its meaning in the language of the Summary: no two languages need agree on it (PS3.3 8.3). Cut where letters that the
+    character set lacks make it longer than LO holds (PS3.5 6.2).
+    """
+    return Code(concept.value, concept.scheme_designator, spelt(origin.language(meaning), origin.source)[:64])
 
 
 def _image(concept: Any, relationship: str, instance: Instance, source: Source) -> Any:

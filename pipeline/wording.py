@@ -48,12 +48,12 @@ def analysed(study: Study, choice: Choice, finding: Finding, prediction: Predict
             *_no_place(finding, prediction),
             _others(finding, manifest),
         ),
-        conclusion=(_concluded(study, finding, manifest), *((_agreement(prediction),) if differs else ()), UNVERIFIED),
+        conclusion=(_concluded(study, finding, manifest), *((_agreement(prediction, manifest),) if differs else ()), UNVERIFIED),
         method=(
             _read(study, choice, prediction),
             *_passed_over(choice),
             _model(manifest, prediction),
-            *(() if differs else (_agreement(prediction),)),
+            *(() if differs else (_agreement(prediction, manifest),)),
             said("method.input", count=len(study.instances), digest=study.digest, recipe=manifest.recipe.id, software=software),
         ),
         limitations=(*prediction.geometry.remarks, *_limitations(manifest)),
@@ -211,8 +211,10 @@ def _model(manifest: Manifest, prediction: Prediction) -> Said:
     return said("method.model_weights", **of, sha256=artifact.sha256) if artifact else said("method.model", **of)
 
 
-def _agreement(prediction: Prediction) -> Said:
+def _agreement(prediction: Prediction, manifest: Manifest) -> Said:
     compared, differing = prediction.compared, prediction.differing
+    if len(manifest.artifacts) == 1:
+        return said("method.one_variant", variant=_VARIANTS[prediction.variant])
     if prediction.agreement == "not compared" or not compared:
         return said("method.not_compared")
     if prediction.agreement == "differ":

@@ -114,7 +114,7 @@ def main(
         ),
     ] = [],  # noqa: B006
     name: Annotated[
-        str, typer.Option(help="of the model of --learned-from, in reports and in [models]; a node serves one of a name")
+        str, typer.Option(help="of the model of --learned-from, in reports and configurations; a node serves one of a name")
     ] = OWN,
     version: Annotated[str, typer.Option(help="of the model of --learned-from, in reports")] = OWN_VERSION,
     quick: Annotated[bool, typer.Option("--quick", help="a run of minutes: its artifacts work, and are not to be relied on")] = False,

@@ -175,7 +175,7 @@ def test_a_full_disk_is_no_fault_of_a_study(sh: Shell, tmp_path: Path, monkeypat
 
 
 def test_an_answer_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """A full disk behind stdout is told without a traceback, at the end of the process neither; a reader that has seen enough is nothing."""
+    """A full disk behind stdout is told without a traceback, at its end neither; a reader that has seen enough is nothing."""
     command = [sys.executable, "-c", "from listener.cli import main; main(['config', 'show'])"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
@@ -300,6 +300,15 @@ def test_models_gate_judges_the_files_of_its_record_only(sh: Shell, zoo: Path) -
     done = sh("models", "gate", MODEL, "--write")
     assert (done.status, done.err.count("\n"), "holds the answers of other files" in done.err) == (1, 1, True)
     assert (zoo / "manifest.toml").read_text() == before
+
+
+@pytest.mark.parametrize("command", ["gate", "bench"])
+def test_a_file_of_a_model_that_is_missing_is_one_line(sh: Shell, zoo: Path, command: str) -> None:
+    """`gate` and `bench` name the file; no traceback."""
+    (zoo / "model_int8.onnx").unlink()
+    done = sh("models", command, zoo)
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert "model_int8.onnx" in done.err
 
 
 def test_models_gate_without_its_record(sh: Shell, zoo: Path) -> None:

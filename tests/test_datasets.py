@@ -112,6 +112,8 @@ def break_mask(folder: Path) -> None:
         (lambda f: (f / "slices.csv").unlink(), "no such file"),
         (lambda f: write_rows(f / "slices.csv", {"file": "slices/a.jpg", "label": "glioma"}), "no column plane, mask"),
         (lambda f: write_rows(f / "slices.csv", SLICE | {"label": "abscess"}), "'abscess' is none of glioma"),
+        (lambda f: write_rows(f / "slices.csv", SLICE | {"fold": "4.0"}), "has the fold '4.0'; expected 0 to 4, the last is sealed"),
+        (lambda f: write_rows(f / "slices.csv", SLICE | {"plane": "axal"}), "has the plane 'axal'; expected one of axial"),
         (lambda f: (f / "slices/a.jpg").unlink(), "not a picture that can be read"),
         (lambda f: (f / "slices/a.jpg").write_text("no picture"), "not a picture that can be read"),
         (break_mask, "a mask of (50, 50) for a slice of (120, 100)"),

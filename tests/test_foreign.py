@@ -91,6 +91,26 @@ def test_an_output_called_evidence(tmp_path: Path, source: str, axes: int, taken
     assert foreign.look(tmp_path / "net.onnx", 4, Told(output="answer")).given.map == taken
 
 
+def with_evidence(kind: str, **more: int) -> Any:
+    """A network whose output evidence is its map behind a node of that kind."""
+    model = network(Kind(map=True))
+    model.graph.node.append(helper.make_node(kind, ["map"], ["evidence"], **more))
+    model.graph.output.append(helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["batch", 4, None, None]))
+    return model
+
+
+def test_a_map_of_probabilities_is_seen(tmp_path: Path) -> None:
+    """The study rule weighs logits: of what sums to 1 in each cell the logarithm is taken, and said; each for itself is refused."""
+    onnx.save(with_evidence("Softmax", axis=1), tmp_path / "net.onnx")
+    looked = foreign.look(tmp_path / "net.onnx", 4, Told(output="answer"))
+    assert looked.given.map_probabilities
+    assert "a map of 4 x 12 x 12 of probabilities (they sum to 1), whose logarithm is taken" in " ".join(looked.remarks)
+
+    onnx.save(with_evidence("Sigmoid"), tmp_path / "net.onnx")
+    with pytest.raises(Unusable, match="its map evidence ends in a Sigmoid; export what goes into that"):
+        foreign.look(tmp_path / "net.onnx", 4, Told(output="answer"))
+
+
 def behind(model: Any, *kinds: str) -> Any:
     """`model` with nodes of these kinds behind its answer."""
     model.graph.node[-1].output[0] = "before"

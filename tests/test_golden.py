@@ -9,7 +9,7 @@ import pytest
 
 from models import golden, registry
 from models.manifest import Recipe
-from models.runtime import FixedModel, Floats, Outputs, Session
+from models.runtime import FixedModel, Floats, NetworkError, Outputs, Session
 
 MODEL = "brain_tumor_4class"
 
@@ -56,6 +56,13 @@ def test_many_fill_a_batch_of_24() -> None:
 def test_tolerance_is_a_share_of_the_largest_logit(logits: tuple[float, float], near: float) -> None:
     """What rounding explains grows with the logits, and is small for a network whose logits are."""
     assert golden.tolerance(FixedModel(logits), Recipe(size=32)) == near
+
+
+@pytest.mark.parametrize("logit", [np.nan, np.inf])
+def test_a_network_that_gives_no_numbers_has_no_tolerance(logit: float) -> None:
+    """Golden vectors that are no numbers would prove nothing, on no machine."""
+    with pytest.raises(NetworkError, match="logits of plain pictures are not finite"):
+        golden.tolerance(FixedModel((logit, 0.0)), Recipe(size=32))
 
 
 def test_write(tmp_path: Path) -> None:

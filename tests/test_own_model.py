@@ -314,6 +314,33 @@ def test_limits_say_what_is_true(mine: Path, tmp_path: Path) -> None:
         assert words in own and words not in fp32
 
 
+def test_one_variant_is_not_called_two(tmp_path: Path, studies: Path) -> None:
+    """Without --calibration there is fp32 alone, and the Summary does not speak of a comparison that never was."""
+    assert import_(write(tmp_path / "net.onnx", Kind(map=True)), tmp_path, "--map", "map").status == 0
+    folder = tmp_path / "mine"
+    assert "variants" not in " ".join(manifests.read(folder / "manifest.toml").limits)
+    (path,) = (path for path in answers(studies, folder, tmp_path)[True]["reports"] if path.endswith("summary.dcm"))
+    text = texts(pydicom.dcmread(path))
+    assert "The model has one variant, fp32 (full precision)" in text and "two variants" not in text
+
+
+def test_a_network_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
+    """Finite for noise and not for plain pictures: it could never be loaded, so nothing of it is kept."""
+    model = network(Kind())
+    model.graph.node[-1].output[0] = "before"  # times 0 / 0 where the picture holds no white at all
+    node, constant = onnx.helper.make_node, onnx.numpy_helper.from_array
+    model.graph.initializer.extend([constant(np.array([1], np.int64), "second"), constant(np.float32(0.95), "white")])
+    model.graph.node.extend([
+        node("ReduceMax", ["image"], ["most"], axes=[1, 2, 3], keepdims=0), node("Sub", ["most", "white"], ["more"]),
+        node("Relu", ["more"], ["none"]), node("Div", ["none", "none"], ["one"]), node("Unsqueeze", ["one", "second"], ["column"]),
+        node("Mul", ["before", "column"], ["answer"]),
+    ])  # fmt: skip
+    onnx.save(model, tmp_path / "net.onnx")
+    said = import_(tmp_path / "net.onnx", tmp_path / "new")
+    assert said.status == 1 and "not finite" in said.err, said
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_region_on_a_map_that_is_no_square(tmp_path: Path) -> None:
     """Rows and columns of a map have each their own size in pixels, so that a region lies where the cell does."""
     labels = [Label(name=name, value="1", scheme="SCT", meaning=name) for name in TWO]
@@ -390,6 +417,8 @@ CT = 'modality = "CT"\n'
         (["--labels", "glioma,meningioma,pituitary,glioma"], 1, "labels: two at least, each with its own name"),
         (["--absent", "healthy"], 1, "'healthy' is none of the labels"),
         (["--label", "wart"], 2, "written as NAME=CODE:SCHEME:MEANING"),
+        (["--label", "wart=a\\b:SCT:Wart"], 2, "value: 'a\\\\b': a code holds 1 to 16 characters"),
+        (["--recipe", "rule.toml"], 1, "rule.temperature: Input should be greater than 0"),
         (["--labels", "wart,meningioma,notumor,pituitary", "--label", "wart=1:99X:Wart"], 2, "reports would speak of brain tumours"),
         (["--name", "../up"], 2, "letters, digits"),
         (["--mean", "a"], 2, "--mean 'a': a number"),
@@ -424,6 +453,7 @@ def test_refusals_are_one_line_and_leave_nothing(
     """Each says what is wrong and how to mend it, in one line; no folder, no part of one and not --into itself is left."""
     monkeypatch.chdir(tmp_path)
     texts = {"bad": "[", "flat": "recipe = 3", "ours": 'name = "x"', "key": "[recipe]\nsise = 3", "ct": CT, "twice": "[recipe]\nmean = 0.5"}
+    texts["rule"] = "[rule]\ntemperature = -1.0"
     texts["text"] = '[recipe]\nsize = "large"'
     for name, text in texts.items():
         Path(f"{name}.toml").write_text(text)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from listener import selftest
 from models import manifest as manifests
 from models import registry
-from models.manifest import Artifact, Label, Manifest, ManifestError, Recipe, StudyRule
+from models.manifest import Artifact, Coded, Label, Manifest, ManifestError, Recipe, Rules, StudyRule, Words
 
 NAME = "brain_tumor_4class"
 
@@ -169,6 +169,17 @@ def test_recipe_that_cannot_be(tmp_path: Path, line: str, said: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+IMPOSSIBLE = [
+    ("temperature", -1.0), ("temperature", 0.0), ("strongest", 0), ("strongest_cells", -2), ("smallest_head", 2.0), ("neighbour_mm", 0.0),
+    ("present", 65.0), ("absent", -0.1),
+]  # fmt: skip
+
+
+def wrong(value: str) -> Coded:
+    """A code that no report can hold."""
+    return Words().any.model_copy(update={"value": value})
+
+
 @pytest.mark.parametrize(
     ("update", "said"),
     [
@@ -176,6 +187,13 @@ def test_recipe_that_cannot_be(tmp_path: Path, line: str, said: str) -> None:
         ({"name": "../elsewhere"}, "name: String should match pattern"),
         ({"labels": []}, "labels: two at least"),
         ({"rule": StudyRule(doubt={"pituitry": 1.0})}, "rule.doubt: pituitry: name labels that something may be"),
+        *(({"rule": StudyRule().model_copy(update={key: value})}, f"rule.{key}: Input should be") for key, value in IMPOSSIBLE),
+        ({"rule": StudyRule().model_copy(update={"absent": 0.8})}, "rule: absent 0.8 is above present 0.65"),
+        ({"rules": Rules().model_copy(update={"planes": []})}, "rules.planes: List should have at least 1 item"),
+        ({"modality": "mr"}, "modality: Input should be 'CT' or 'MR'"),
+        ({"recipe": Recipe().model_copy(update={"percentile": 150.0})}, "recipe.percentile: Input should be less than or equal to 100"),
+        ({"recipe": Recipe().model_copy(update={"foreground": -0.1})}, "recipe.foreground: Input should be greater than or equal to 0"),
+        *(({"words": Words().model_copy(update={"any": wrong(code)})}, "a code holds 1 to") for code in (" ", "a\\b", "a\nb", "1" * 17)),
     ],
 )
 def test_manifest_that_cannot_be(tmp_path: Path, update: dict[str, object], said: str) -> None:

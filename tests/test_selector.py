@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.monitor import DisagreementMonitor
-from models.runtime import FixedModel, Network, NetworkError
+from models.runtime import FixedModel, Network, NetworkError, Outputs
 from models.selector import MOST_ROUNDS, RACE_ROUNDS, REST, RETEST_SECONDS, AdaptiveModelSelector, GoldenVectors, NoVariant
 
 GLIOMA, NONE = (2.0, 0.0, 0.0, 0.0), (-2.0, -2.0, -2.0, 0.0)
@@ -195,6 +195,22 @@ def test_not_finite() -> None:
     int8.logits = (np.nan, 0.0, 0.0, 0.0)
 
     assert selector.infer(IMAGE).variant == "fp32"
+
+
+def test_evidence_that_is_not_finite() -> None:
+    """A map with a hole is a failure, too: its slice would count as one that nobody asked, whatever is in it."""
+
+    class Holed(FixedModel):
+        def run(self, tensor):
+            return Outputs(super().run(tensor).logits, np.full((len(tensor), 4, 2, 2), -np.inf, np.float32))
+
+    clock = Clock()
+    int8 = Paced(GLIOMA, clock, 1.0)
+    selector = made(int8, Paced(GLIOMA, clock, 2.0), clock)
+    int8.run = Holed(GLIOMA).run  # type: ignore[method-assign]
+    assert selector.infer(IMAGE).variant == "fp32"
+    with pytest.raises(NetworkError, match="evidence that is not finite"):
+        made(None, Holed(GLIOMA), clock).infer(IMAGE)
 
 
 def test_alarm() -> None:

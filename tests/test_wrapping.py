@@ -100,6 +100,24 @@ def test_wrapped_says_what_the_original_says(kind: Kind, shown: Shown, seed: int
     assert (ours.evidence is not None) == (looked.given.map is not None)
 
 
+def test_a_map_of_probabilities_gives_the_logits(tmp_path: Path) -> None:
+    """Behind a Softmax or not: of each cell the same numbers against the absent label, so that the same finding is made."""
+    found = []
+    for kind in ("Softmax", "Identity"):
+        model = network(Kind(map=True))
+        model.graph.node.append(helper.make_node(kind, ["map"], ["evidence"], **({"axis": 1} if kind == "Softmax" else {})))
+        model.graph.output.append(helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["batch", 4, None, None]))
+        onnx.save(model, tmp_path / f"{kind}.onnx")
+        looked = foreign.look(tmp_path / f"{kind}.onnx", 4, Told(output="answer"))
+        onnx.save(wrapping.wrapped(looked, Shown(), LABELS, "x"), tmp_path / "ours.onnx")
+        wrapping.check(tmp_path / "ours.onnx", looked, Shown(), 4)
+        grey = np.random.default_rng(0).random((2, 3, 96, 96), np.float32)
+        maps = Session(tmp_path / "ours.onnx").run(grey).evidence
+        assert maps is not None
+        found.append(maps - maps[:, 2:3])
+    np.testing.assert_allclose(*found, atol=1e-3)
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_answers_that_are_no_numbers_are_other_answers(tmp_path: Path, wrong: float) -> None:
     """A wrapped file that answers nan where the original answers numbers is refused."""

@@ -17,7 +17,8 @@ from models.manifest import Recipe
 from pipeline.prepare import prepare
 from pipeline.records import Slices
 
-SEALED_FOLD = "4"  # for the gate alone; every choice but those of model_report.FOOTNOTE was made on the others
+FOLDS = ("0", "1", "2", "3", "4")
+SEALED_FOLD = FOLDS[-1]  # for the gate alone; every choice but those of model_report.FOOTNOTE was made on the others
 FEW_VOXELS = 40  # of tumour: a slice with fewer is neither tumour nor free of it
 _NO_TUMOUR = {"no", "none", "normal", "healthy", "control", "negative"}
 

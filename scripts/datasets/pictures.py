@@ -9,11 +9,12 @@ from PIL import Image, UnidentifiedImageError
 
 from models.manifest import Recipe
 from pipeline.records import Pixels, Slices, Source
-from scripts.datasets.examples import SEALED_FOLD, BadFile, Classes, Examples, Job, prepared
+from scripts.datasets.examples import SEALED_FOLD, BadFile, Classes, DataError, Examples, Job, prepared
 from scripts.datasets.tables import rows_of
 
 TABLE = "slices.csv"
 COLUMNS = ("file", "label", "plane", "mask", "source", "block", "fold")
+PLANES = ("axial", "coronal", "sagittal", "unknown")
 SQUEEZED = 0.62  # width / height below which a picture of a head was squeezed by whoever collected it, whatever it shows
 WIDEN = 1.3  # mm between columns that makes such a head look like a head again
 
@@ -23,6 +24,8 @@ def find(data: Path, recipe: Recipe, classes: Classes) -> list[Job]:
     rows = rows_of(data / TABLE, COLUMNS)
     for row in rows:
         classes.index(row["label"], data / row["file"])  # every label is looked at before the first picture is
+        if row["plane"] not in PLANES:
+            raise DataError(f"{data / TABLE}: {row['file']} has the plane {row['plane']!r}; expected one of {', '.join(PLANES)}")
     return [Job(row["file"], lambda row=row: picture(data, row, recipe, classes)) for row in rows]  # type: ignore[misc]
 
 

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.datasets.examples import DataError
+from scripts.datasets.examples import FOLDS, DataError
 
 
 def rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -21,4 +21,15 @@ def rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     missing = [column for column in columns if not rows or column not in rows[0]]
     if missing:
         raise DataError(f"{path}: no rows, or no column {', '.join(missing)}; expected {', '.join(columns)}")
+    _check_folds(path, rows)
     return rows
+
+
+def _check_folds(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """A fold that is none would be learnt, sealed or not. Raises DataError; a table may have no folds, but then in no row."""
+    if not any(row.get("fold") for row in rows):
+        return
+    for row in rows:
+        if row["fold"] not in FOLDS:
+            name = row.get("file", "a row")
+            raise DataError(f"{path}: {name} has the fold {row['fold']!r}; expected {FOLDS[0]} to {FOLDS[-1]}, the last is sealed")
