@@ -114,18 +114,21 @@ class Engine:
 
     def deliver_again(self, waiting: Sequence[Delivery]) -> list[Delivery]:
         """Those of `waiting` that no workflow is about any more, handed over again: the engine's database failed between two attempts."""
-        live = self._client.list_workflows(name=DELIVER, status=_LIVE, load_input=False, load_output=False)
-        known = {workflow.workflow_id.rpartition("|")[0] + "|" for workflow in live}
-        lost = [one for one in waiting if _delivery(one.sop_instance_uid, one.destination) not in known]
+        live = self._attempts(_LIVE) if waiting else {}
+        lost = [one for one in waiting if _delivery(one.sop_instance_uid, one.destination) not in live]
+        told = self._attempts(None) if lost else {}
         for one in lost:
-            self.deliver(one.sop_instance_uid, one.destination, max(one.attempts, self._attempts(one)) + 1)
+            before = max(one.attempts, told.get(_delivery(one.sop_instance_uid, one.destination), 0))
+            self.deliver(one.sop_instance_uid, one.destination, before + 1)
         return lost
 
-    def _attempts(self, of: Delivery) -> int:
-        """The highest that the engine was ever told."""
-        start = _delivery(of.sop_instance_uid, of.destination)
-        told = self._client.list_workflows(workflow_id_prefix=start, load_input=False, load_output=False)
-        return max((int(workflow.workflow_id.removeprefix(start)) for workflow in told), default=0)
+    def _attempts(self, status: list[str] | None) -> dict[str, int]:
+        """The highest attempt that the engine knows of each delivery, of all or of those with a status in `status`."""
+        found: dict[str, int] = {}
+        for workflow in self._client.list_workflows(name=DELIVER, status=status, load_input=False, load_output=False):
+            start, bar, attempt = workflow.workflow_id.rpartition("|")
+            found[start + bar] = max(found.get(start + bar, 0), int(attempt))
+        return found
 
     def close(self) -> None:
         self._client.destroy()

@@ -187,7 +187,7 @@ def _identify(document: Any, kind: Kind, origin: Origin) -> None:
     document.Modality, document.SeriesNumber = _SERIES[kind]
     document.InstanceNumber = 1
     called = f"Unverified AI: {kind.replace('-', ' ')}"  # viewers cut it off early
-    document.SeriesDescription = spelt(origin.language(said("headings.series")), origin.source) if kind == "summary" else called
+    document.SeriesDescription = spelt(origin.language(said("headings.series")), origin.source)[:64] if kind == "summary" else called
     for what in ("Series", "PresentationCreation" if kind == "presentation" else "Content", "InstanceCreation"):
         setattr(document, f"{what}Date", now.strftime("%Y%m%d"))
         setattr(document, f"{what}Time", now.strftime("%H%M%S.%f"))
