@@ -172,7 +172,7 @@ class Arrivals:
         """The study that `arrived` belong to: made, kept open, or opened again."""
         at = max((a.instance.received_at for a in arrived if a.can_answer), default=0.0)
         this = {"of": uid, "at": at}
-        if at and _STILL_OPEN.run(driver, [this]):
+        if _STILL_OPEN.run(driver, [this]):
             return
         state = _STATE.value(driver, this)
         if state is None:
@@ -190,6 +190,12 @@ def unread(c: Connection, study_uid: str | None, folder: Path) -> list[Instance]
     """The instances of a study, or of all, whose headers were not read yet; the oldest first."""
     query = _UNREAD if study_uid is None else _UNREAD.where(instances.c.study_uid == study_uid)
     return [rows.instance(row, folder) for row in c.execute(query)]
+
+
+def forget(c: Connection, instance: Instance) -> None:
+    """Its headers, until they are read again."""
+    this = (instances.c.study_uid == instance.study_uid, instances.c.sop_instance_uid == instance.sop_instance_uid)
+    c.execute(update(instances).where(*this).values(headers={}))
 
 
 def read(c: Connection, found: Sequence[Instance], folder: Path) -> None:

@@ -15,14 +15,17 @@ from listener.eligibility import can_answer
 from listener.errors import NotDicom
 from listener.schema import asides, history, instances
 
+RETRY = "retry"  # how the note of a retry begins
+
 
 def asked_since(c: Connection, study_uid: str) -> float | None:
-    """When the study was quarantined first since it had an answer; None where nothing is wrong. Other instances may have re-opened it
-    since: whoever sends the whole study again sends the missing ones, too.
+    """When the study was quarantined first since it had an answer or was retried; None where nothing is wrong. Other instances may have
+    re-opened it since: whoever sends the whole study again sends the missing ones, too.
     """
-    of_it, answered = history.c.study_uid == study_uid, history.c.state.in_(("delivered", "declined"))
-    good = c.execute(select(func.max(history.c.at)).where(of_it, answered)).scalar() or 0.0
-    asked = select(func.min(history.c.at)).where(of_it, history.c.state == "quarantined", history.c.at > good)
+    of_it, retried = history.c.study_uid == study_uid, (history.c.state == "queued") & history.c.note.startswith(RETRY)
+    ended = select(func.max(history.c.at)).where(of_it, retried | history.c.state.in_(("delivered", "declined")))
+    before = c.execute(ended).scalar() or 0.0
+    asked = select(func.min(history.c.at)).where(of_it, history.c.state == "quarantined", history.c.at > before)
     found: float | None = c.execute(asked).scalar()
     return found
 

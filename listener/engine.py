@@ -114,21 +114,19 @@ class Engine:
 
     def deliver_again(self, waiting: Sequence[Delivery]) -> list[Delivery]:
         """Those of `waiting` that no workflow is about any more, handed over again: the engine's database failed between two attempts."""
-        live = self._attempts(_LIVE) if waiting else {}
-        lost = [one for one in waiting if _delivery(one.sop_instance_uid, one.destination) not in live]
-        told = self._attempts(None) if lost else {}
+        live = self._client.list_workflows(name=DELIVER, status=_LIVE, load_input=False, load_output=False) if waiting else []
+        known = {workflow.workflow_id.rpartition("|")[0] + "|" for workflow in live}
+        lost = [one for one in waiting if _delivery(one.sop_instance_uid, one.destination) not in known]
         for one in lost:
-            before = max(one.attempts, told.get(_delivery(one.sop_instance_uid, one.destination), 0))
-            self.deliver(one.sop_instance_uid, one.destination, before + 1)
+            self.deliver(one.sop_instance_uid, one.destination, self._next(one))
         return lost
 
-    def _attempts(self, status: list[str] | None) -> dict[str, int]:
-        """The highest attempt that the engine knows of each delivery, of all or of those with a status in `status`."""
-        found: dict[str, int] = {}
-        for workflow in self._client.list_workflows(name=DELIVER, status=status, load_input=False, load_output=False):
-            start, bar, attempt = workflow.workflow_id.rpartition("|")
-            found[start + bar] = max(found.get(start + bar, 0), int(attempt))
-        return found
+    def _next(self, of: Delivery) -> int:
+        """The first attempt after those counted that the engine was never told; it may know of some that a full disk kept uncounted."""
+        start, attempt = _delivery(of.sop_instance_uid, of.destination), of.attempts + 1
+        while self._client.list_workflows(workflow_ids=[f"{start}{attempt}"], load_input=False, load_output=False):
+            attempt += 1
+        return attempt
 
     def close(self) -> None:
         self._client.destroy()

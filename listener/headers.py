@@ -57,6 +57,9 @@ _READ = frozenset(
 ) | {*_PRIVATE_B_VALUES, *map(_creator_of, _PRIVATE_B_VALUES)}  # fmt: skip
 
 
+PART = 1 << 20  # bytes of pixels that are in memory at a time
+
+
 def read(path: Path, *, received_at: float | None = None) -> Instance:
     """The instance at `path`. `received_at` (Unix seconds) is the file's own time unless told. Raises NotDicom.
 
@@ -112,12 +115,15 @@ def on_disk(path: Path) -> tuple[str, str]:
 
 
 def pixels(path: Path) -> str:
-    """sha256 of the value of its pixels and all that follows, of a file in a native little-endian syntax. Raises NotDicom."""
+    """sha256 of the value of its pixels, of a file in a native little-endian syntax. Raises NotDicom."""
     try:
         with path.open("rb") as stream:
-            syntax = _said(_meta(stream), _TRANSFER_SYNTAX)
-            Skimmer(stream, encoding(syntax)).cut(())
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            left = Skimmer(stream, encoding(_said(_meta(stream), _TRANSFER_SYNTAX))).pixels()
+            digest = hashlib.sha256()
+            while left > 0 and (part := stream.read(min(left, PART))):
+                digest.update(part)
+                left -= len(part)
+            return digest.hexdigest()
     except OSError as error:
         raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
     except UNREADABLE as error:

@@ -90,6 +90,12 @@ class Ledger:
         with self._write() as c:
             arrivals.read(c, found, self.folder)
 
+    def read_again(self, mended: Instance) -> None:
+        """Its file was replaced by what had come: headers that were read meanwhile may be those of a damaged one."""
+        with self._write() as c:
+            arrivals.forget(c, mended)
+            arrivals.read(c, [mended], self.folder)
+
     def awaits_correction(self, study_uid: str) -> bool:
         """Was the study quarantined, and not answered since?"""
         with self._read() as c:
@@ -197,7 +203,7 @@ class Ledger:
                 raise UnknownStudy(study_uid)
             old = Job(study_uid, study.digest, study.attempt)
             corrected = corrections.take(c, study_uid, self.folder) if study.state == "quarantined" else 0
-            because = f"retry, {corrected} corrected" if corrected else "retry"
+            because = f"{corrections.RETRY}, {corrected} corrected" if corrected else corrections.RETRY
             _move(c, study_uid, "queued", at, because)
             uids, replaces = c.execute(select(jobs.c.sop_instance_uids, jobs.c.replaces).where(*_job_is(old))).one()
             members = c.execute(select(instances).where(instances.c.study_uid == study_uid, instances.c.sop_instance_uid.in_(uids))).all()

@@ -71,6 +71,14 @@ class Skimmer:
                 kept[element.tag] = taken
         return BytesIO(b"".join(kept.values())), False
 
+    def pixels(self) -> int:
+        """How many bytes of pixels follow; leaves the stream at the first of them. Raises Endless."""
+        while element := self._next(self.encoding.implicit):
+            if element.tag in PIXELS:
+                return element.length
+            self._skip(element)
+        return 0
+
     def _implicit(self, assumed: bool) -> bool:
         """What the first element shows, whatever the transfer syntax says: some writers take another than they name."""
         start = self._stream.read(6)

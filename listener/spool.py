@@ -9,8 +9,10 @@ STATE/spool/incoming/*.part                               not acknowledged; remo
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -145,6 +147,8 @@ class Spool:
                 self._names.make_sure(held.path)
             else:  # lost or altered since, by an operator or a disk
                 self._settle(new.path, held.path, None)
+                with suppress(NotDicom):
+                    self._ledger.read_again(headers.read(held.path))
             return "duplicate", held
         aside = replace(new, path=self.folder / new.study_uid / f"{new.sop_instance_uid}.{new.sha256[:16]}.aside")
         if _is_whole(aside):
@@ -172,13 +176,15 @@ class Spool:
         return (old.series_uid, old.sop_class_uid, old.headers) == (new.series_uid, new.sop_class_uid, new.headers)
 
     def _settle(self, part: Path, target: Path, row: Row | None) -> None:
-        """A name and then a row on disk, or neither: what has no row was not kept."""
+        """A name and then a row on disk, or neither: what has no row was not kept. What a name stood for before has one, and stays."""
+        is_new = not target.exists()
         try:
             self._names.give(part, target)
             if row:
                 self._commit(row)
         except Exception:
-            self._names.take_back(target)
+            if is_new:
+                self._names.take_back(target)
             raise
 
     def _add(self, rows: Sequence[Row]) -> list[None]:
@@ -188,10 +194,12 @@ class Spool:
 
 
 def _is_whole(kept: Instance) -> bool:
-    """Does its file hold what came? Only then may another copy go."""
+    """Does its file hold what came? Only then may another copy go. Raises OSError where we cannot tell, for want of descriptors say."""
     try:
         return headers.on_disk(kept.path)[1] == kept.sha256
-    except NotDicom:
+    except NotDicom as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno not in (errno.ENOENT, errno.EIO):
+            raise error.__cause__ from None
         return False
 
 

@@ -52,7 +52,6 @@ class Worker:
         self.models: tuple[Model, ...] = ()
         self.decoder = Isolated(config.worker.decode_memory_bytes, config.worker.decode_seconds)
         self._reports = config.state.dir / "reports"
-        make_folder(self._reports)
         self._destinations = {destination.name: destination for destination in config.destinations}
         self._documents = {destination.name: destination.documents for destination in config.destinations}
         wanted = frozenset(kind for kinds in self._documents.values() for kind in kinds) or frozenset(USUAL)
@@ -104,7 +103,8 @@ class Worker:
     def _keep(self, report: Report) -> dict[str, Path]:
         """The documents on disk, by SOP Instance UID; kept before anyone gets them."""
         folder = self._reports / report.study_uid
-        make_folder(folder)
+        for each in (self._reports, folder):
+            make_folder(each)
         paths = {document.sop_instance_uid: folder / f"{document.kind}-{document.sop_instance_uid}.dcm" for document in report.documents}
         for document in report.documents:
             write_whole(paths[document.sop_instance_uid], document.data)

@@ -227,6 +227,18 @@ def test_what_was_corrected_stays_corrected(tmp_path: Path) -> None:
     assert node.ledger.study("1.2.3").instances[1].sha256 == held  # type: ignore[union-attr]
 
 
+def test_a_late_copy_of_the_wrong_one_undoes_no_correction(tmp_path: Path) -> None:
+    """Sent again after the retry that took the correction, it stands aside, whatever goes wrong with the study then."""
+    node = Node(tmp_path)
+    node.receive(1), node.receive(2, PatientID="WRONG")
+    assert node.work(node.judge()) is not None
+    assert node.receive(2) == "conflict"
+    retried = node.ledger.retry("1.2.3", time.time())
+    assert node.receive(2, PatientID="WRONG") == "conflict"
+    node.ledger.quarantine(retried, "No space left on device", time.time())
+    assert node.work(node.ledger.retry("1.2.3", time.time())) is None
+
+
 def test_another_syntax_of_another_patient_is_kept(tmp_path: Path) -> None:
     """What differs in more than its transfer syntax is no copy: acknowledged, so it is kept aside."""
     node = Node(tmp_path)

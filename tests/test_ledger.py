@@ -147,7 +147,8 @@ def test_what_cannot_change_the_answer_starts_no_work(ledger: Ledger) -> None:
     """An SR after the verdict leaves state, digest and clock alone; before it, it does not prolong the wait."""
     receive(ledger, 1, at=100.0)
     receive(ledger, 2, at=101.0, can_answer=False)
-    assert ledger.receiving()[UID] == Clock(100.0, 100.0)
+    clock = ledger.receiving()[UID]
+    assert (clock.opened_at, round(clock.changed_at, 3)) == (100.0, 100.0)
     job = queue(ledger)
     receive(ledger, 3, at=105.0, can_answer=False)
     assert state(ledger) == "queued"
@@ -295,6 +296,15 @@ def test_an_arrival_with_an_earlier_time_is_noticed(ledger: Ledger) -> None:
     assert ledger.queue(study, clock, "quiet for 3 s", 103.0) is None
     assert not ledger.decline(UID, clock, "nothing", 103.0)
     assert queue(ledger) is not None
+
+
+def test_a_report_that_comes_while_a_study_is_judged_is_noticed(ledger: Ledger) -> None:
+    """It may be another patient's; it moves no clock of the quiet time, and the next look has it."""
+    receive(ledger, 1, at=100.0)
+    clock, study = ledger.receiving()[UID], ledger.answering(UID)
+    receive(ledger, 2, at=102.0, can_answer=False)
+    assert study is not None and ledger.queue(study, clock, "quiet for 3 s", 103.0) is None
+    assert ledger.receiving()[UID].changed_at == pytest.approx(100.0, abs=1e-3)
 
 
 def test_what_is_wrong_is_known_with_the_verdict(ledger: Ledger) -> None:

@@ -22,10 +22,11 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian, JPEGBaseline8Bit, MRImageStorage
 from sqlalchemy.exc import OperationalError
 
-from listener import names
+from listener import headers, names
 from listener.arrivals import Arrival
-from listener.errors import CannotUnderstand, Mismatch, OutOfResources, Refused
+from listener.errors import CannotUnderstand, Mismatch, NotDicom, OutOfResources, Refused
 from listener.incoming import Command, past_the_cache
+from listener.index import Index
 from listener.ledger import FILE, Ledger
 from listener.spool import Spool
 from pipeline.records import Instance
@@ -111,6 +112,49 @@ def test_a_file_that_is_no_longer_whole_is_replaced_by_the_next_copy(spool: Spoo
     path.write_bytes(harm(whole))
     keep(spool, ds)
     assert data_set(path.read_bytes()) == data_set(whole)
+
+
+def test_a_copy_in_another_syntax_with_padding_is_one(spool: Spool) -> None:
+    """Data Set Trailing Padding is written otherwise in another syntax; only the pixels are compared."""
+    keep(spool, dataset(DataSetTrailingPadding=b"\0\0"))
+    assert keep(spool, _implicit(DataSetTrailingPadding=b"\0\0"))[0] == "other_syntax"
+
+
+def test_a_file_made_whole_has_its_headers_again(spool: Spool, tmp_path: Path) -> None:
+    """What was read of the damaged file does not outlive it."""
+    path = keep(spool, dataset(SeriesDescription="T1"))[1]
+    path.write_bytes(b"torn")
+    ledger = Ledger(tmp_path)
+    Index(ledger, lambda: True).settle("1.2.3")
+    keep(spool, dataset(SeriesDescription="T1"))
+    (held,) = ledger.study("1.2.3").instances  # type: ignore[union-attr]
+    assert held.headers.has_pixels and held.headers.series_description == "T1"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_replacement_that_fails_takes_nothing_away(spool: Spool, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    """For want of descriptors nobody can tell whether the file is whole, or sync its folder: refused, and what lay there stays."""
+    path = keep(spool, dataset())[1]
+    if whole:
+        monkeypatch.setattr(headers, "on_disk", _unreadable)
+    else:
+        path.write_bytes(path.read_bytes()[:-2])
+        monkeypatch.setattr(names, "sync_folder", _no_descriptors)
+    with pytest.raises(OutOfResources, match="Too many open files"):
+        keep(spool, dataset())
+    assert path.is_file()
+
+
+def _no_descriptors(_folder: Path) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _unreadable(path: Path) -> tuple[str, str]:
+    try:
+        _no_descriptors(path)
+    except OSError as error:
+        raise NotDicom(path, "cannot be read") from error
+    raise AssertionError
 
 
 def test_other_bytes_are_kept_aside(spool: Spool, tmp_path: Path) -> None:
