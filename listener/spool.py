@@ -147,6 +147,7 @@ class Spool:
                 self._names.make_sure(held.path)
             else:  # lost or altered since, by an operator or a disk
                 self._settle(new.path, held.path, None)
+                log.warning("spool.mended", study_uid=held.study_uid, sop_instance_uid=held.sop_instance_uid)
                 with suppress(NotDicom):
                     self._ledger.read_again(headers.read(held.path))
             return "duplicate", held

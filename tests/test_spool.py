@@ -21,6 +21,7 @@ from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian, JPEGBaseline8Bit, MRImageStorage
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from listener import headers, names
 from listener.arrivals import Arrival
@@ -110,7 +111,9 @@ def test_a_file_that_is_no_longer_whole_is_replaced_by_the_next_copy(spool: Spoo
     path = keep(spool, ds)[1]
     whole = path.read_bytes()
     path.write_bytes(harm(whole))
-    keep(spool, ds)
+    with capture_logs() as told:
+        keep(spool, ds)
+    assert [line["event"] for line in told] == (["spool.mended"] if what == "kept" else [])
     assert data_set(path.read_bytes()) == data_set(whole)
 
 
