@@ -11,8 +11,9 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -103,27 +104,28 @@ def on_disk(path: Path) -> tuple[str, str]:
 
     What the kernel remembers of the file is forgotten first (posix_fadvise(2)): a bad sector behind a warm cache is no kept promise.
     """
-    try:
-        with path.open("rb") as stream:
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            syntax = _said(_meta(stream), _TRANSFER_SYNTAX)
-            return syntax, hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
-    except UNREADABLE as error:
-        raise NotDicom(path, f"not readable as DICOM ({type(error).__name__})") from error
+    with _opened(path) as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        syntax = _said(_meta(stream), _TRANSFER_SYNTAX)
+        return syntax, hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def pixels(path: Path) -> str:
     """sha256 of the value of its pixels, of a file in a native little-endian syntax. Raises NotDicom."""
+    with _opened(path) as stream:
+        left, digest = Skimmer(stream, encoding(_said(_meta(stream), _TRANSFER_SYNTAX))).pixels(), hashlib.sha256()
+        while left > 0 and (part := stream.read(min(left, PART))):
+            digest.update(part)
+            left -= len(part)
+        return digest.hexdigest()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """The file, to be read; whatever is wrong with it is NotDicom."""
     try:
         with path.open("rb") as stream:
-            left = Skimmer(stream, encoding(_said(_meta(stream), _TRANSFER_SYNTAX))).pixels()
-            digest = hashlib.sha256()
-            while left > 0 and (part := stream.read(min(left, PART))):
-                digest.update(part)
-                left -= len(part)
-            return digest.hexdigest()
+            yield stream
     except OSError as error:
         raise NotDicom(path, f"cannot be read ({error.strerror or type(error).__name__})") from error
     except UNREADABLE as error:

@@ -14,6 +14,7 @@ from objects import dataset, write
 from peers import FAIR, free_port, need, push, scanner, store_as, wait_for
 from pydicom.uid import EnhancedSRStorage, ImplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage
 from pynetdicom.sop_class import PatientRootQueryRetrieveInformationModelFind, Verification
+from structlog.testing import capture_logs
 
 from listener import metrics
 from listener.committer import Committer
@@ -100,10 +101,18 @@ def test_a_state_folder_that_is_gone_is_for_now(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     receiver = Receiver(tmp_path / "state", min_free_bytes=1)
     (tmp_path / "state").rename(tmp_path / "gone")
-    assert rejection(receiver.port) == (2, 3, 1)
+    with capture_logs() as told:
+        assert rejection(receiver.port) == (2, 3, 1)
+    assert "state.dir cannot be read (No such file or directory)" in told[-1]["reason"]
     (tmp_path / "gone").rename(tmp_path / "state")
     assert rejection(receiver.port) is None
     receiver.scp.stop(1.0)
+
+
+def test_who_could_not_be_judged_may_try_again(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judging that fails lets nobody in, and calls nobody a stranger."""
+    monkeypatch.setattr("listener.peers.judge", lambda *_: 1 / 0)
+    assert rejection(receiver.port) == (2, 3, 1)
 
 
 def test_a_peer_may_be_tied_to_a_network(tmp_path: Path) -> None:
